@@ -1,0 +1,127 @@
+"""CSV files with a header line, comma or semicolon, read in slices of bytes.
+
+Types come from the first block of the file: whole numbers are exact in the column of identifiers, those of other
+columns become float64, so that a blank cell further down can be NaN. A line break inside quotes is not understood.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from survey_scan.catalogue.columns import Column, Read, Table
+from survey_scan.errors import CatalogueError
+
+#: Bytes from which types and the length of a line are told.
+_FIRST = 1 << 20
+
+
+def describe(path: str, rows_per_slice: int) -> Table:
+    """Columns, and slices of about so many rows.
+
+    Raises
+    ------
+    CatalogueError
+        If the file cannot be read.
+    """
+    names, separator, start, size = _header(path)
+    with Path(path).open("rb") as file:
+        file.seek(start)
+        block = file.read(_FIRST)
+    if len(block) == _FIRST and b"\n" in block:
+        block = block[: block.rindex(b"\n") + 1]
+    table = _parse(path, block, names, separator, {})
+    columns = {name: _column(table[name].type) for name in names}
+    step = max(1, round(rows_per_slice * max(len(block), 1) / max(len(table), 1)))
+    return Table(columns, [(a, min(a + step, size)) for a in range(start, size, step)], None)
+
+
+def read(path: str, names: list[str], start: int, stop: int, types: dict[str, str]) -> dict[str, Read]:
+    """Some columns of the lines that begin at bytes ``start`` to ``stop``.
+
+    Parameters
+    ----------
+    types : dict
+        Column → the type its values must have.
+
+    Raises
+    ------
+    CatalogueError
+        If a value is not of its column's type.
+    """
+    header, separator, first, _ = _header(path)
+    with Path(path).open("rb") as file:
+        file.seek(start - 1 if start > first else start)
+        if start > first:
+            file.readline()  # the line that began before this slice; nothing if one ends just there
+        begin = file.tell()
+        block = file.read(max(stop - begin, 0))
+        if block and not block.endswith(b"\n"):
+            block += file.readline()
+    arrow = {"str": pa.string(), "int64": pa.int64(), "uint64": pa.uint64(), "bool": pa.bool_()}
+    kinds = {name: arrow.get(types[name], pa.float64()) for name in names}
+    table = _parse(path, block, header, separator, kinds, names)
+    found = {}
+    for name in names:
+        column = table[name].combine_chunks()
+        if pa.types.is_string(column.type):
+            found[name] = Read(column.to_pandas())
+            continue
+        gaps = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+        filled = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
+        found[name] = Read(filled.to_numpy(zero_copy_only=False), gaps)
+    return found
+
+
+def _header(path: str) -> tuple[list[str], str, int, int]:
+    """Column names, separator, first byte of the rows, size of the file."""
+    try:
+        size = Path(path).stat().st_size
+        with Path(path).open("rb") as file:
+            line, start = file.readline(), file.tell()
+    except OSError as error:
+        raise CatalogueError(f"catalogue.files: {path} cannot be read ({error.strerror}).") from None
+    try:
+        text = line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise CatalogueError(f"catalogue.files: the first line of {path} is not text. Is it a CSV file?") from None
+    separator = ";" if text.count(";") > text.count(",") else ","
+    names = [name.strip().strip('"').strip() for name in text.split(separator)]
+    if len(set(names)) != len(names) or not text.strip():
+        twice = next((name for name in names if names.count(name) > 1), "")
+        raise CatalogueError(
+            f"catalogue.files: the header line of {path} is empty or names '{twice}' twice. Name each column once."
+        )
+    return names, separator, start, size
+
+
+def _parse(
+    path: str, block: bytes, header: list[str], separator: str, types: dict[str, Any], names: list[str] | None = None
+) -> pa.Table:
+    options = pc.ConvertOptions(column_types=types, include_columns=names or [], strings_can_be_null=False)
+    if not block.strip():
+        return pa.table({n: pa.array([], types.get(n, pa.float64())) for n in names or header})
+    try:
+        return pc.read_csv(
+            io.BytesIO(block),
+            read_options=pc.ReadOptions(column_names=header, use_threads=False, block_size=max(len(block), 1)),
+            parse_options=pc.ParseOptions(delimiter=separator),
+            convert_options=options,
+        )
+    except pa.ArrowInvalid as error:
+        raise CatalogueError(
+            f"catalogue.files: {path} cannot be read ({error}). A column's type is told from the first rows: mend the "
+            "file, or write it as Parquet."
+        ) from None
+
+
+def _column(kind: pa.DataType) -> Column:
+    if pa.types.is_integer(kind):
+        return Column("int64", nullable=True)
+    if pa.types.is_boolean(kind):
+        return Column("bool")
+    if pa.types.is_floating(kind) or pa.types.is_null(kind):
+        return Column("float64")
+    return Column("str")

@@ -1,0 +1,96 @@
+"""Look at a file of each kind a configuration names, and say everything that would go wrong, before anything runs."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from survey_scan import catalogue, cluster, memory, model_check, selection
+from survey_scan.config import Config
+from survey_scan.errors import ImageError, TileError, UserError
+from survey_scan.imaging import tiles
+from survey_scan.imaging.fits_header import find_image
+
+#: Tiles whose headers are read, spread over the list.
+SAMPLE = 5
+
+
+def check(config: Config, say: Callable[[str], None]) -> None:
+    """Print what each part of the configuration finds.
+
+    Parameters
+    ----------
+    config : Config
+        What to look at.
+    say : callable
+        Prints a line.
+
+    Raises
+    ------
+    UserError
+        With all problems, after every part was looked at.
+    """
+    problems: list[str] = []
+    for part in (_catalogue, _images, _model):
+        try:
+            for line in part(config):
+                say(line)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    say("all is well. Next: survey_scan run")
+
+
+def _catalogue(config: Config) -> Iterator[str]:
+    contents = catalogue.survey(config.catalogue)
+    empty = catalogue.empty(config.catalogue, contents)
+    yield f"catalogue   {len(contents.files):,} files; columns {', '.join(empty.columns)}"
+    selection.check(config.selection, empty, contents.files[0], contents.unlisted)
+    yield f"selection   {len(config.selection.cuts)} cuts, {len(config.selection.define)} derived columns"
+    first = catalogue.read_slice(contents.slices[0], config.catalogue, contents.types)
+    flow = selection.select(first, config.selection)[1]
+    yield f"            of the first {len(first):,} objects {flow.selected:,} are selected"
+
+
+def _images(config: Config) -> Iterator[str]:
+    sample = _sample(config)
+    yield f"images      {len(tiles.tile_table(config.images)):,} tiles, bands {', '.join(config.images.bands)}"
+    problems = []
+    for name in sample:
+        try:
+            info = tiles.read_tile_info(config.images, name)
+        except TileError as error:
+            problems.append(str(error))
+            continue
+        height, width = info.shape
+        yield (
+            f"            {name}: {width} x {height} pixels of {info.pixel_scale:.4f} arcsec, {info.layout.codec}, "
+            f"compression tiles {info.layout.tile[1]} x {info.layout.tile[0]}"
+        )
+        for band in config.cutouts.bands:
+            try:
+                find_image(tiles.tile_file(config.images, name, band), tiles.hdu_of(config.images.hdu, band))
+            except TileError as error:
+                problems.append(str(error))
+    # A survey has holes: what is wrong with some tiles becomes the status of their targets.
+    for problem in problems:
+        yield f"            warning: {problem}"
+    if len(problems) >= len(sample) * len(config.cutouts.bands):
+        raise ImageError("images: none of the tiles looked at can be used. Check images.files, images.hdu and images.bands.")
+
+
+def _sample(config: Config) -> list[str]:
+    names = tiles.tile_table(config.images)["tile"].tolist()
+    return sorted({names[i * (len(names) - 1) // (SAMPLE - 1)] for i in range(SAMPLE)})
+
+
+def _model(config: Config) -> Iterator[str]:
+    found = model_check.describe(config)
+    yield f"model       {model_check.line(found)}"
+    yield from (f"            warning: {warning}" for warning in found["warnings"])
+    layouts = []
+    for name in _sample(config):
+        with contextlib.suppress(TileError):  # told of under "images"
+            layouts.append(tiles.read_tile_info(config.images, name).layout)
+    projected = memory.project(config, layouts, found["projected_bytes"])
+    memory.refuse(projected, cluster.memory_per_worker(config.resources))
+    yield "memory      " + ", ".join(f"{stage} {memory.gib(n)}" for stage, n in projected.items()) + " a worker"

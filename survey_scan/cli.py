@@ -1,0 +1,183 @@
+"""The command line: parses and prints. Nothing heavy is imported before a command needs it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from survey_scan import __version__
+from survey_scan.errors import SurveyScanError
+
+EPILOG = "Exit codes: 0 complete · 1 a bug of this program · 2 something to mend · 3 incomplete, run again to resume."
+
+_SET = click.option(
+    "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Put a value in place of the file's."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")
+_LIMIT = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Plan only the first N targets.")
+_SCHEDULER = click.option(
+    "--scheduler", metavar="ADDRESS|FILE", help="Use a Dask scheduler that runs already, instead of this machine."
+)
+_CONFIG = click.argument("config", type=click.Path(path_type=Path))
+_RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+class _Group(click.Group):
+    """Turns the errors of this program into one message and an exit code, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SurveyScanError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="survey_scan")
+def main() -> None:
+    """Find strong gravitational lenses in a survey.
+
+    catalogue → selection → plan → cutouts → scores → ranking
+    """
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path("survey_scan_demo"))
+@click.option("--seed", type=int, help="Another sky than the usual one.")
+def demo(directory: Path, seed: int | None) -> None:
+    """Render a small sky with 30 lenses in DIRECTORY, scan it, and say how many were found."""
+    from survey_scan.demo import command
+
+    command.run(directory, seed, _say)
+
+
+@main.command()
+@_CONFIG
+@_SET
+def check(config: Path, settings: tuple[str, ...]) -> None:
+    """Open a file of each kind that CONFIG names and say what would go wrong."""
+    from survey_scan import check as checking
+    from survey_scan.config_file import load
+
+    checking.check(load(config, settings), _say)
+
+
+@main.command()
+@_CONFIG
+@_SET
+@_LIMIT
+@_SCHEDULER
+@click.option("--redo", is_flag=True, help="Plan anew; cutouts, scores and ranking of the old plan go.")
+@_JSON
+def plan(
+    config: Path, settings: tuple[str, ...], limit: int | None, scheduler: str | None, redo: bool, as_json: bool
+) -> None:
+    """Select the targets and divide them into partitions; do nothing else."""
+    _run(config, settings, as_json, limit=limit, scheduler=scheduler, redo="plan" if redo else None, plan_only=True)
+
+
+@main.command()
+@_CONFIG
+@_SET
+@_LIMIT
+@_SCHEDULER
+@click.option(
+    "--redo",
+    type=click.Choice(["plan", "cutouts", "scores", "rank"]),
+    help="Throw away the results of this stage and of those after it.",
+)
+def run(config: Path, settings: tuple[str, ...], limit: int | None, scheduler: str | None, redo: str | None) -> None:
+    """Scan the survey of CONFIG, from wherever an earlier start of the same run ended."""
+    _run(config, settings, False, limit=limit, scheduler=scheduler, redo=redo)
+
+
+@main.command()
+@_RUN
+@_JSON
+def status(run: Path, as_json: bool) -> None:
+    """Say how far RUN (a run directory) is, what is left, and why."""
+    from survey_scan import overview, report
+    from survey_scan.layout import RunDirectory
+
+    found = overview.status(RunDirectory(run))
+    _print(found, as_json, report.status)
+
+
+@main.command()
+@_RUN
+@click.argument("object_id")
+@_JSON
+def inspect(run: Path, object_id: str, as_json: bool) -> None:
+    """Print all that RUN knows of one object."""
+    from survey_scan import overview, report
+    from survey_scan.layout import RunDirectory
+
+    found = overview.inspect(RunDirectory(run), object_id)
+    _print(found, as_json, report.target)
+
+
+@main.command()
+@_RUN
+@click.argument("stage", type=click.Choice(["cutouts", "scores"]))
+@click.argument("number", type=click.IntRange(min=0))
+def partition(run: Path, stage: str, number: int) -> None:
+    """Do one partition of one stage in this process, without Dask: to see why it fails."""
+    from survey_scan import single
+    from survey_scan.layout import RunDirectory
+
+    single.partition(RunDirectory(run), "cutouts" if stage == "cutouts" else "scores", number, _say)
+
+
+@main.command()
+@_RUN
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="As many candidates.")
+@click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="With at least this score.")
+def rank(run: Path, top: int | None, threshold: float | None) -> None:
+    """Rank the scores of RUN again, with another number of candidates or another threshold."""
+    from survey_scan import single
+    from survey_scan.layout import RunDirectory
+
+    single.rank(RunDirectory(run), top, threshold, _say)
+
+
+@main.command()
+@_RUN
+@_JSON
+def verify(run: Path, as_json: bool) -> None:
+    """Read all of RUN again: digests, checksums, ids row by row, the ranking."""
+    from survey_scan import report
+    from survey_scan import verify as verifying
+    from survey_scan.layout import RunDirectory
+
+    found = verifying.verify(RunDirectory(run))
+    _print(found, as_json, report.verified)
+    if not found["ok"]:
+        sys.exit(3)
+
+
+def _run(config: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    from survey_scan import overview, pipeline
+    from survey_scan.config_file import load
+
+    say = _silent if as_json else _say
+    directory = pipeline.run(load(config, settings), config, pipeline.Options(**options, say=say))
+    if as_json:
+        click.echo(json.dumps(overview.status(directory), indent=1))
+
+
+def _print(found: dict[str, Any], as_json: bool, show: Any) -> None:
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        show(found, _say)
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+
+
+def _silent(line: str) -> None:
+    pass

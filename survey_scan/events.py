@@ -1,0 +1,26 @@
+"""logs/events.jsonl: one JSON line for each thing that happened to a run, for the person who asks what went on."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Events:
+    """Appends lines to a file; every line stands on its own, so a kill costs at most the last.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made if absent.
+    """
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+
+    def write(self, what: str, **facts: Any) -> None:
+        """Append what happened, when, and the facts."""
+        line = json.dumps({"time": round(time.time(), 3), "event": what, **facts})
+        with self._path.open("a") as stream:
+            stream.write(line + "\n")

@@ -1,0 +1,1 @@
+"""From tile images to cutouts: file names, headers, positions, pixels."""

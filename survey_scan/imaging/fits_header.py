@@ -1,0 +1,242 @@
+"""One image in a FITS file, found and checked without reading its pixels.
+
+Headers are walked here rather than by astropy because a scan opens a million files: this takes 0.3 ms instead of 3,
+and it compares what each header promises with the size of the file, without which the kept half of a truncated
+``.fz`` reads as if nothing were wrong.
+"""
+
+import errno
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from survey_scan.errors import TileError
+from survey_scan.imaging.cost import Layout
+from survey_scan.imaging.wcs import wcs_cards
+from survey_scan.schema import Status
+
+BLOCK = 2880
+CARD = 80
+_STRING = re.compile(r"\s*'((?:[^']|'')*)'")
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+@dataclass(frozen=True)
+class ImageHdu:
+    """Where an image stands and what its header says.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    number : int
+        HDU number; 0 is the primary.
+    layout : Layout
+        Shape and compression.
+    cards : str
+        The header's cards that make up the WCS.
+    bitpix : int
+        Of the image, after decompression.
+    plain : bool
+        Whether stored values are pixel values: no BSCALE, BZERO or BLANK takes effect.
+    offset, nbytes : int
+        First byte of the data in the file and how many there are, without the padding.
+    datasum : int or None
+        DATASUM of the HDU as stored.
+    """
+
+    path: Path
+    number: int
+    layout: Layout
+    cards: str
+    bitpix: int
+    plain: bool
+    offset: int
+    nbytes: int
+    datasum: int | None
+
+    def __str__(self) -> str:
+        return f"{self.path}[{self.number}]"
+
+
+class _Hdu(NamedTuple):
+    number: int
+    offset: int
+    text: str
+    values: dict[str, Any]
+
+
+def find_image(path: Path, hdu: int | str) -> ImageHdu:
+    """Find an image by the number or name of its HDU and check that it is there whole.
+
+    Parameters
+    ----------
+    path : Path
+        ``.fits``, ``.fits.fz`` or ``.fits.gz``.
+    hdu : int or str
+        Number, or EXTNAME in any case.
+
+    Raises
+    ------
+    TileError
+        MISSING if there is no such file; UNREADABLE if it is not FITS, ends too early, has no such HDU, or that HDU
+        is no image of two dimensions.
+    OSError
+        If the file system fails (as opposed to the file).
+    """
+    seen: list[str] = []
+    with reading(path), ExitStack() as opened:
+        file: IO[bytes] = opened.enter_context(path.open("rb"))
+        size = path.stat().st_size
+        if size == 0:
+            raise unreadable(path, "is empty (0 bytes)")
+        zipped = file.read(2) == b"\x1f\x8b"
+        if zipped:
+            file = cast(IO[bytes], opened.enter_context(gzip.open(path)))
+        for found in _walk(path, file):
+            name = _name(found)
+            seen.append(f"{found.number} ({name})" if name else str(found.number))
+            if hdu != found.number and str(hdu).upper() != name.upper():
+                continue
+            end = found.offset + _data_bytes(found.values)
+            if not zipped and end > size:
+                raise unreadable(
+                    path, f"is truncated: HDU {found.number} should end at byte {end} but the file has {size}"
+                )
+            return _image(path, found, zipped)
+    raise unreadable(path, f"has no HDU {hdu!r}; it has {', '.join(seen)}")
+
+
+def unreadable(where: object, why: str) -> TileError:
+    """The error for a file, or an HDU, that is there but cannot be used."""
+    return TileError(Status.UNREADABLE, f"{where} {why}")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a missing, forbidden or broken gzip file raises into a TileError.
+
+    Failures of the file system itself (EIO, ESTALE, out of memory or of file handles) pass: they say nothing about
+    the survey, and the partition is tried again.
+    """
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise unreadable(path, f"is truncated or corrupt ({error})") from error
+    except OSError as error:
+        if error.errno in _MISSING:
+            raise TileError(Status.MISSING, f"{path} does not exist") from error
+        if error.errno in _REFUSED:
+            raise unreadable(path, f"cannot be opened ({error.strerror})") from error
+        raise
+
+
+def _walk(path: Path, stream: IO[bytes]) -> Iterator[_Hdu]:
+    """The HDUs of a file, headers only."""
+    number = start = 0
+    while True:
+        stream.seek(start)
+        text, ended = "", False
+        while not ended:
+            block = stream.read(BLOCK).decode("latin-1")
+            if not text and not block.startswith("XTENSION" if number else "SIMPLE  "):
+                if number == 0:
+                    raise unreadable(path, "is not a FITS file (it does not begin with SIMPLE)")
+                return
+            if len(block) < BLOCK:
+                raise unreadable(path, f"is truncated: it ends inside the header of HDU {number}")
+            text += block
+            ended = any(block[i : i + 8] == "END     " for i in range(0, BLOCK, CARD))
+        found = _Hdu(number, start + len(text), text, _values(text))
+        yield found
+        start = found.offset + -(-_data_bytes(found.values) // BLOCK) * BLOCK
+        number += 1
+
+
+def _values(text: str) -> dict[str, Any]:
+    """The values of a header by keyword; of a keyword given twice, the first."""
+    values: dict[str, Any] = {}
+    for i in range(0, len(text), CARD):
+        if text[i + 8 : i + 10] == "= ":
+            values.setdefault(text[i : i + 8].rstrip(), _value(text[i + 10 : i + CARD]))
+    return values
+
+
+def _value(field: str) -> str | bool | int | float:
+    """The value of a card as string, bool or number; text that is none of these as it stands."""
+    quoted = _STRING.match(field)
+    if quoted:
+        return quoted[1].replace("''", "'").rstrip()
+    word = field.partition("/")[0].strip()
+    if word in ("T", "F"):
+        return word == "T"
+    for kind in (int, float):
+        try:
+            return kind(word.replace("D", "E"))
+        except ValueError:
+            continue
+    return word
+
+
+def _name(hdu: _Hdu) -> str:
+    """EXTNAME, else the name astropy gives."""
+    name = hdu.values.get("EXTNAME")
+    if name:
+        return str(name)
+    if hdu.number == 0:
+        return "PRIMARY"
+    return "COMPRESSED_IMAGE" if hdu.values.get("ZIMAGE") is True else ""
+
+
+def _integers(values: dict[str, Any], keyword: str, count: int, default: int) -> list[int]:
+    return [int(values.get(f"{keyword}{i}", default)) for i in range(1, count + 1)]
+
+
+def _data_bytes(values: dict[str, Any]) -> int:
+    """Bytes of data an HDU has by its header (FITS standard 4.0, equation 2)."""
+    axes = _integers(values, "NAXIS", int(values.get("NAXIS", 0)), 0)
+    if not axes:
+        return 0
+    elements = 1
+    for axis in axes:
+        elements *= axis
+    return abs(int(values["BITPIX"])) // 8 * int(values.get("GCOUNT", 1)) * (int(values.get("PCOUNT", 0)) + elements)
+
+
+def _image(path: Path, hdu: _Hdu, zipped: bool) -> ImageHdu:
+    values = hdu.values
+    z = "Z" if values.get("ZIMAGE") is True else ""
+    table = not z and values.get("XTENSION", "IMAGE") != "IMAGE"
+    ndim = 0 if table else int(values.get(f"{z}NAXIS", 0))
+    if ndim != 2:
+        what = "a table" if table else "empty" if ndim == 0 else f"an image of {ndim} dimensions"
+        raise unreadable(f"{path}[{hdu.number}]", f"is {what}; an image of two dimensions is needed")
+    width, height = _integers(values, f"{z}NAXIS", 2, 0)
+    if width < 1 or height < 1:
+        raise unreadable(f"{path}[{hdu.number}]", f"has no pixels ({width} x {height})")
+    tile = (1, width)
+    codec = "gzip" if zipped else "none"
+    if z:
+        tile = (int(values.get("ZTILE2", 1)), int(values.get("ZTILE1", width)))
+        codec = codec if zipped else str(values.get("ZCMPTYPE", "")).replace("RICE_ONE", "RICE_1")
+    bitpix = int(values[f"{z}BITPIX"])
+    blanks = any(keyword in values for keyword in ("BLANK", "ZBLANK"))
+    plain = values.get("BSCALE", 1) == 1 and values.get("BZERO", 0) == 0 and (bitpix < 0 or not blanks)
+    datasum = str(values.get("DATASUM", "")).strip()
+    return ImageHdu(
+        path=path,
+        number=hdu.number,
+        layout=Layout(codec, (height, width), tile),
+        cards=wcs_cards(hdu.text),
+        bitpix=bitpix,
+        plain=plain,
+        offset=hdu.offset,
+        nbytes=_data_bytes(values),
+        datasum=int(datasum) if datasum.isdigit() else None,
+    )

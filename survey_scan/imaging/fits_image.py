@@ -1,0 +1,142 @@
+"""One image open for reading boxes of pixels."""
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from survey_scan.imaging.cost import Mode
+from survey_scan.imaging.fits_header import ImageHdu, reading, unreadable
+
+#: A compressed HDU up to this size is compared with its DATASUM even if only parts of it are wanted: reading it whole
+#: is one request to a parallel file system. Larger ones are compared when they are read whole.
+CHECKED_BYTES = 16 * 2**20
+
+
+class FitsImage:
+    """An image open for reading boxes; a context manager.
+
+    Parameters
+    ----------
+    hdu : ImageHdu
+        From :func:`survey_scan.imaging.fits_header.find_image`.
+    mode : str
+        How it is going to be read. ``sections`` takes the library that is fastest for small boxes; the pixels are the
+        same.
+    """
+
+    def __init__(self, hdu: ImageHdu, mode: Mode):
+        self.hdu = hdu
+        self.mode = mode
+        self._files = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Compare the data with their DATASUM.
+
+        Raises
+        ------
+        TileError
+            UNREADABLE if they differ.
+        """
+        hdu = self.hdu
+        whole = self.mode == "whole" or hdu.nbytes <= CHECKED_BYTES
+        if hdu.datasum is not None and hdu.layout.codec not in ("none", "gzip") and whole:
+            with reading(hdu.path):
+                found = datasum_residue(hdu.path, hdu.offset, hdu.nbytes)
+            if found != hdu.datasum % 0xFFFF:
+                raise unreadable(hdu, f"is corrupt: its data do not have the DATASUM {hdu.datasum} of its header")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._files.close()
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Pixels ``[y0:y1, x0:x1]``, a box inside the image.
+
+        Returns
+        -------
+        ndarray, shape (y1 - y0, x1 - x0)
+            Native byte order, of the dtype the header gives after BSCALE, BZERO and BLANK; undefined pixels of
+            floating-point images are NaN.
+
+        Raises
+        ------
+        TileError
+            UNREADABLE if the data cannot be decoded.
+        """
+        with _decoding(self.hdu):
+            pixels = self._pixels[y0:y1, x0:x1]
+            return np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+
+    @cached_property
+    def _pixels(self) -> Any:
+        """What can be sliced for pixels."""
+        hdu = self.hdu
+        if hdu.layout.codec == "none" and hdu.plain:
+            kind = "f" if hdu.bitpix < 0 else "u" if hdu.bitpix == 8 else "i"
+            dtype = np.dtype(f">{kind}{abs(hdu.bitpix) // 8}")
+            return np.memmap(hdu.path, dtype=dtype, mode="r", offset=hdu.offset, shape=hdu.layout.shape)
+        if self.mode == "sections" and hdu.layout.codec != "none" and hdu.plain:
+            import fitsio
+
+            return self._files.enter_context(fitsio.FITS(str(hdu.path)))[hdu.number]
+        from astropy.io import fits
+
+        # astropy cannot scale (BSCALE, BZERO, BLANK) what it has mapped
+        file = self._files.enter_context(fits.open(hdu.path, memmap=hdu.layout.codec not in ("none", "gzip")))
+        return file[hdu.number].data if hdu.layout.codec == "gzip" else file[hdu.number].section
+
+
+@contextmanager
+def _decoding(hdu: ImageHdu) -> Iterator[None]:
+    """Turn what astropy and fitsio raise on broken data into a TileError."""
+    from astropy.io import fits
+    from astropy.io.fits.hdu.compressed._compression import CfitsioException
+    from astropy.utils.exceptions import AstropyUserWarning
+
+    broken = (ValueError, TypeError, LookupError, OverflowError, MemoryError, struct.error, fits.VerifyError)
+    with reading(hdu.path), warnings.catch_warnings():
+        # deviations from the standard that astropy mends, such as BLANK in an image of floats
+        warnings.simplefilter("ignore", AstropyUserWarning)
+        try:
+            yield
+        except (*broken, CfitsioException) as error:
+            raise unreadable(hdu, f"is corrupt: its pixels cannot be decoded ({error})") from error
+        except OSError as error:
+            if error.errno is None:  # fitsio, not the file system
+                raise unreadable(hdu, f"is corrupt: its pixels cannot be decoded ({error})") from error
+            raise
+
+
+def datasum_residue(path: Path, offset: int, nbytes: int) -> int:
+    """DATASUM of some bytes of a file, modulo 65535.
+
+    The FITS checksum is the sum of big-endian 32-bit words modulo 2**32 - 1, of which 65535 is a divisor. Modulo
+    65535 the sum of 16-bit words is the same number, and swapping the bytes of each word multiplies it by 256: so
+    native 64-bit words can be summed, several times faster. A change of one byte never goes unseen.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    offset, nbytes : int
+        Where the data are; ``offset`` is a multiple of 8.
+    """
+    data = np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=(nbytes,))
+    whole = nbytes // 8 * 8
+    words = data[:whole].view("<u8")
+    rest = np.zeros(8, np.uint8)
+    rest[: nbytes - whole] = data[whole:]
+    total = int(rest.view("<u8")[0])
+    for start in range(0, len(words), 1 << 15):  # a block stays in the cache for its two passes
+        block = words[start : start + (1 << 15)]
+        high = int(np.add.reduce(block >> np.uint64(32)))
+        total += high + (int(np.add.reduce(block)) - (high << 32)) % 2**64
+    return total * 256 % 0xFFFF

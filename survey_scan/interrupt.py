@@ -1,0 +1,77 @@
+"""SIGINT, SIGTERM and SIGUSR1: the first stops gracefully, the second at once."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from survey_scan.errors import Incomplete
+from survey_scan.layout import RunDirectory
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stop:
+    """Whether a stop was asked for.
+
+    Outside :meth:`graceful` the first signal ends the command where it stands, by raising ``Incomplete``; inside, it
+    only sets ``requested`` so that tasks in flight can finish.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self.requested: str | None = None
+        self._say = say
+        self._graceful = False
+
+    @contextlib.contextmanager
+    def graceful(self) -> Iterator[None]:
+        """While inside, a first signal is left to the caller."""
+        self._graceful = True
+        try:
+            yield
+        finally:
+            self._graceful = False
+
+    def raise_if_requested(self) -> None:
+        """Raise ``Incomplete`` if a signal came."""
+        if self.requested:
+            raise Incomplete(f"stopped by {self.requested}; run the same command again to resume.")
+
+    def first(self, name: str) -> None:
+        """Act on the first signal."""
+        self.requested = name
+        if not self._graceful:
+            self.raise_if_requested()
+        self._say(f"{name}: finishing the partitions in flight; once more stops at once.")
+
+
+@contextlib.contextmanager
+def handled(run: RunDirectory, say: Callable[[str], None]) -> Iterator[Stop]:
+    """Handle the signals while inside.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        Its lock is removed when a second signal ends the process at once.
+    say : callable
+        Prints a line.
+    """
+    stop = Stop(say)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if stop.requested:
+            sys.stderr.write(f"{name}: stopped at once; run the same command again to resume.\n")
+            sys.stderr.flush()
+            run.lock.unlink(missing_ok=True)
+            os._exit(Incomplete.exit_code)  # the workers end with the pipe that ties them to this process
+        stop.first(name)
+
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,78 @@
+"""Projected memory of a worker at each stage, and the refusal of a scan that would not fit."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from survey_scan import records, state
+from survey_scan.config import Config
+from survey_scan.cutouts import projected_bytes
+from survey_scan.errors import ResourceError
+from survey_scan.imaging.cost import Layout
+from survey_scan.layout import RunDirectory
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: What a worker holds before it does anything: Python, Dask, pandas, astropy, zarr (peak_mem of the records of an
+#: empty partition is a little less).
+IDLE_BYTES = 350 * 2**20
+
+
+def project(config: Config, layouts: Iterable[Layout], network_bytes: int) -> dict[str, int]:
+    """Bytes a worker needs at most, by stage.
+
+    Parameters
+    ----------
+    config : Config
+        Its cutouts and images sections.
+    layouts : iterable of Layout
+        Of the tiles, each kind once.
+    network_bytes : int
+        What the network says it needs, with everything; 0 if it is not asked.
+    """
+    cut = IDLE_BYTES + max((projected_bytes(config.cutouts, config.images, layout) for layout in layouts), default=0)
+    return {"cutouts": cut, "scores": max(IDLE_BYTES, network_bytes)}
+
+
+def refuse(projected: dict[str, int], allowed: int) -> None:
+    """Raise if a stage does not fit.
+
+    Raises
+    ------
+    ResourceError
+        With what to change.
+    """
+    ways = {
+        "cutouts": "Lower cutouts.partition, have fewer resources.workers, or raise resources.memory.",
+        "scores": "Lower model.batch_size, have fewer resources.workers, or raise resources.memory.",
+    }
+    lines = [
+        f"{stage} needs {gib(needed)} a worker but a worker has {gib(allowed)}. {ways[stage]}"
+        for stage, needed in projected.items()
+        if needed > allowed
+    ]
+    if lines:
+        raise ResourceError("\n".join(lines))
+
+
+def check(config: Config, run: RunDirectory, network_bytes: int, client: "Client") -> None:
+    """Project, write plan/memory.json, and refuse what does not fit the smallest worker.
+
+    Raises
+    ------
+    ResourceError
+        If a stage does not fit.
+    """
+    known = state.plan_facts(run)["layouts"]
+    layouts = [Layout(kind["codec"], tuple(kind["shape"]), tuple(kind["tile"])) for kind in known]
+    projected = project(config, layouts, network_bytes)
+    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    allowed = min((limit for limit in limits if limit), default=None)  # 0: a worker without a limit
+    records.write_json(run.memory, {"projected": projected, "allowed": allowed})
+    if allowed is not None:
+        refuse(projected, allowed)
+
+
+def gib(n: int) -> str:
+    """Bytes in words."""
+    return f"{n / 2**30:.1f} GiB"

@@ -1,0 +1,121 @@
+"""The compiled call: stored pixels in, logits out, one shape, everything between on the device."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from survey_scan import config
+from survey_scan.models.files import File
+from survey_scan.models.memory import projected_bytes
+from survey_scan.models.network import Network, Pixels
+from survey_scan.models.readout import Readout
+from survey_scan.quantisation import NAN_INT16
+
+
+class CompiledNetwork(Network):
+    """A network as one ``tf.function`` of fixed shape.
+
+    Inside the graph, in this order: int16 counts become values (``count * step``, -32768 is NaN); float32; NaN becomes
+    ``nan_fill``, which is therefore in the unit of the pixels; ``clip((pixels - offset) / scale)``; the network; the
+    logit.
+
+    A batch is always padded to the same size, so nothing is traced twice and a cutout gets the same logit, bit by bit,
+    whatever else is in its batch.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        The cutouts.
+    model : config.Model
+        Path, normalisation, batch size, whether XLA compiles the call.
+    file : File
+        The opened network.
+    readout : Readout
+        From the network's output to the logit.
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be traced on these cutouts, or its output not be read.
+    """
+
+    def __init__(self, pixels: Pixels, model: config.Model, file: File, readout: Readout):
+        import tensorflow as tf
+
+        super().__init__(pixels, model.batch_size)
+        self._model, self._file, self._readout = model, file, readout
+        gpus = tf.config.get_visible_devices("GPU")
+        self._device = "GPU:0" if gpus else "CPU:0"
+        details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {"device_name": "CPU"}
+        self._device_name = str(details.get("device_name", "GPU"))
+
+        def call(image: Any, step: Any = None) -> Any:
+            x = tf.cast(image, tf.float32)
+            if step is not None:
+                x = tf.where(x == NAN_INT16, np.float32(np.nan), x * step[:, None, None, :])
+            x = tf.where(tf.math.is_nan(x), np.float32(model.nan_fill), x)
+            x = normalise(x, model.normalisation)
+            return readout(file.head.forward(x))
+
+        signature = [tf.TensorSpec((model.batch_size, *pixels.shape), pixels.dtype)]
+        if pixels.dtype == "int16":
+            signature.append(tf.TensorSpec((model.batch_size, len(pixels.bands)), tf.float32))
+        with tf.device(self._device):
+            self.call = tf.function(call, input_signature=signature, jit_compile=model.jit, autograph=False)
+            self._graph = self.call.get_concrete_function().graph
+
+    def stage(self, image: NDArray[Any], step: NDArray[np.float32] | None = None) -> tuple[int, tuple[Any, ...]]:
+        """Pad a batch to the compiled shape and bring it to the device."""
+        import tensorflow as tf
+
+        self.check_batch(image, step)
+        arrays = (image,) if step is None else (image, step)
+        with tf.device(self._device):
+            return len(image), tuple(tf.constant(_padded(a, self.batch_size)) for a in arrays)
+
+    def score(self, staged: tuple[int, tuple[Any, ...]]) -> NDArray[np.float32]:
+        """Logits of a staged batch, shape (n,)."""
+        n, tensors = staged
+        logits: NDArray[np.float32] = self.call(*tensors).numpy()
+        return logits[:n]
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for people and for the manifest."""
+        path = Path(self._model.path)
+        files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+        return {
+            "path": str(path),
+            "kind": self._file.kind,
+            "input": [self.batch_size, *self.pixels.shape],
+            "dtype": self.pixels.dtype,
+            "parameters": self._file.parameters,
+            "bytes": sum(f.stat().st_size for f in files),
+            "output": self._readout.describe(),
+            "device": self._device_name,
+            "jit": self._model.jit,
+            "warnings": self._readout.warnings,
+        }
+
+    def projected_bytes(self) -> int:
+        """Estimate of a scoring process' memory; see :func:`survey_scan.models.memory.projected_bytes`."""
+        return projected_bytes(self._graph, self._file.weight_bytes, self.batch_size, self.pixels)
+
+
+def normalise(x: Any, normalisation: config.Normalisation | None) -> Any:
+    """``clip((x - offset) / scale)`` on float32 tensors of shape (n, size, size, bands)."""
+    import tensorflow as tf
+
+    if normalisation is None:
+        return x
+    x = (x - np.asarray(normalisation.offset, np.float32)) / np.asarray(normalisation.scale, np.float32)
+    return x if normalisation.clip is None else tf.clip_by_value(x, *map(np.float32, normalisation.clip))
+
+
+def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    if len(array) == rows:
+        return array
+    out = np.zeros((rows, *array.shape[1:]), array.dtype)
+    out[: len(array)] = array
+    return out

@@ -1,0 +1,198 @@
+"""Network files: what opens, and for what does not, why and what to do."""
+
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from survey_scan.errors import ModelError
+from survey_scan.models.head import Head, take_off
+
+#: The way out for a file this Keras cannot read: a SavedModel needs no Keras.
+EXPORT = (
+    "Export it where it was trained, with model.export('folder'), or tf.saved_model.save(model, 'folder') in Keras 2; "
+    "then set model.path to the folder and model.output to what it gives."
+)
+
+#: What Keras raises for a file it does not like.
+_KERAS_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OSError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class File:
+    """An opened network.
+
+    Parameters
+    ----------
+    kind : str
+        ``keras`` or ``savedmodel``.
+    head : Head
+        What to call, and the last activation (None for a SavedModel, which does not tell).
+    shape : tuple
+        Input shape ``(batch, height, width, bands)``, None where it is free.
+    dtype : str
+        Type of the input.
+    parameters, weight_bytes : int
+        Number and size of the weights.
+    keep : object
+        What must stay alive for ``head`` to work.
+    """
+
+    kind: str
+    head: Head
+    shape: tuple[int | None, ...]
+    dtype: str
+    parameters: int
+    weight_bytes: int
+    keep: Any
+
+
+def open_file(path: Path) -> File:
+    """Open a Keras file (``.keras``, ``.h5``) or a SavedModel folder.
+
+    Nothing in a Keras file is run while it is loaded (Keras' safe mode).
+
+    Raises
+    ------
+    ModelError
+        If it is not there, not a network, not readable by this Keras, or has more than one input or output.
+    """
+    if not path.exists():
+        raise ModelError(
+            f"{path} does not exist. Set model.path to a .keras or .h5 file, a SavedModel folder, or 'loopback'."
+        )
+    if path.is_dir():
+        return _open_saved_model(path)
+    if path.suffix == ".keras":
+        return _open_keras(path, _check_keras(path))
+    if path.suffix in (".h5", ".hdf5"):
+        return _open_keras(path, _check_h5(path))
+    raise ModelError(
+        f"{path} is not a network this program reads. "
+        "Allowed are .keras and .h5 files, SavedModel folders and 'loopback'. Set model.path to one of these."
+    )
+
+
+def _check_keras(path: Path) -> str:
+    """The Keras version that wrote a ``.keras`` file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not {"config.json", "metadata.json"} <= set(archive.namelist()):
+                raise ModelError(
+                    f"{path} is a zip file without a Keras network. Save the network with model.save('name.keras')."
+                )
+            return str(json.loads(archive.read("metadata.json")).get("keras_version", "unknown"))
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _check_h5(path: Path) -> str:
+    """The Keras version that wrote a ``.h5`` file."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            if "model_config" not in file.attrs:
+                raise ModelError(
+                    f"{path} holds weights without a network. "
+                    "Save the whole network with model.save('name.keras'), not with model.save_weights."
+                )
+            version = file.attrs.get("keras_version", "unknown")
+            return version.decode() if isinstance(version, bytes) else str(version)
+    except OSError as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{path} is damaged, cut short or no {path.suffix} file: {_short(str(error))} Copy or save it again."
+    )
+
+
+def _open_keras(path: Path, version: str) -> File:
+    import keras
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # notes about how the file was written, years ago
+            model = keras.models.load_model(path, compile=False)
+    except _KERAS_ERRORS as error:
+        text = str(error)
+        if "Lambda" in text and "safe_mode" in text:
+            raise ModelError(f"{path} has a Lambda layer, code that loading it would run. {EXPORT}") from None
+        missing = re.search(r"Could not locate (?:class|function) '([^']+)'", text)
+        if missing and missing[1] not in ("Functional", "Sequential"):
+            raise ModelError(f"{path} uses '{missing[1]}', which is not part of Keras. {EXPORT}") from None
+        raise ModelError(
+            f"{path}, written by Keras {version}, cannot be read by Keras {keras.__version__}: {_short(text)} {EXPORT}"
+        ) from None
+    if not model.built:
+        raise ModelError(f"{path} has no weights: it was saved before it was built. Save it after training.")
+    if not hasattr(model, "inputs"):  # neither Functional nor Sequential
+        raise ModelError(f"{path} is a {type(model).__name__}, whose layers cannot be followed. {EXPORT}")
+    _check_one(path, "input", [tensor.name for tensor in model.inputs])
+    _check_one(path, "output", [tensor.name for tensor in model.outputs])
+    (source,), (output,) = model.inputs, model.outputs
+    return File("keras", take_off(source, output), tuple(source.shape), source.dtype, *_count(model.weights), model)
+
+
+def _open_saved_model(path: Path) -> File:
+    import tensorflow as tf
+
+    if not (path / "saved_model.pb").is_file():
+        raise ModelError(
+            f"{path} is a folder without saved_model.pb, so no SavedModel. "
+            "Set model.path to what model.export('folder') wrote, or to a .keras or .h5 file."
+        )
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+        raise ModelError(f"{path} cannot be loaded: {_short(str(error))} Copy or export it again.") from None
+    names = sorted(loaded.signatures)
+    name = "serving_default" if "serving_default" in names else names[0] if len(names) == 1 else None
+    if name is None:
+        raise ModelError(
+            f"{path} has no signature 'serving_default' (but {', '.join(names) or 'none at all'}). "
+            "Export it again with model.export('folder')."
+        )
+    signature = loaded.signatures[name]
+    inputs = signature.structured_input_signature[1]
+    _check_one(path, "input", list(inputs))
+    _check_one(path, "output", list(signature.structured_outputs))
+    ((argument, spec),), (output,) = inputs.items(), signature.structured_outputs
+    shape = tuple(spec.shape) if spec.shape.rank is not None else (None,) * 4
+
+    def forward(x: Any) -> Any:
+        return signature(**{argument: tf.cast(x, spec.dtype)})[output]
+
+    head = Head(forward, None, f"the signature '{name}'")
+    return File("savedmodel", head, shape, spec.dtype.name, *_count(signature.variables), loaded)
+
+
+def _check_one(path: Path, what: str, names: list[str]) -> None:
+    if len(names) != 1:
+        raise ModelError(
+            f"{path} is a multi-{what} network ({len(names)} {what}s: {', '.join(names)}), and one is needed. "
+            "Save a network with one: keras.Model(input, output).save('name.keras')."
+        )
+
+
+def _count(weights: Iterable[Any]) -> tuple[int, int]:
+    """Number and bytes of the numbers learnt; random states and counters are none."""
+    import tensorflow as tf
+
+    learnt = [(int(np.prod(w.shape)), tf.as_dtype(w.dtype)) for w in weights]
+    learnt = [(n, dtype) for n, dtype in learnt if dtype.is_floating]
+    return sum(n for n, _ in learnt), sum(n * int(dtype.size) for n, dtype in learnt)
+
+
+def _short(text: str) -> str:
+    """The first lines of another library's message, as one sentence."""
+    text = " ".join(text.split())
+    return (text if len(text) <= 200 else text[:197] + "...").rstrip(".") + "."

@@ -1,0 +1,143 @@
+"""From a network's output to one logit a cutout."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from survey_scan.config import Model
+from survey_scan.errors import ModelError
+from survey_scan.models.head import Head
+
+#: The largest float32 below 1 and the smallest normal one: where a float32 probability is clipped.
+P_HIGH, P_LOW = 1 - 2.0**-24, 2.0**-126
+
+#: How far outside [0, 1] a probability may be by rounding; further out it is not one.
+P_SLACK = 1e-5
+
+Kind = Literal["independent", "classes", "probability"]
+
+
+class Readout:
+    """How the output of one network is read; called while the graph is traced.
+
+    ``model.output`` may be left out where the file says it: a last sigmoid or softmax is taken off and its input read,
+    exactly; a last linear layer gives logits. It must be given for SavedModel folders and other last layers.
+
+    Parameters
+    ----------
+    path : Path
+        The network's file, for messages.
+    head : Head
+        The network without its last activation.
+    model : config.Model
+        ``output`` and ``column``.
+
+    Raises
+    ------
+    ModelError
+        If ``output`` contradicts the file, or is needed and missing.
+    """
+
+    def __init__(self, path: Path, head: Head, model: Model):
+        self.path = path
+        self.head = head
+        self.column = model.column
+        self.columns = 1
+        self.warnings: list[str] = []
+        said, found = model.output, head.activation
+        if found in ("sigmoid", "softmax"):
+            if said == "logit":
+                raise ModelError(
+                    f"model.output is 'logit', but {path} ends in a {found}, {head.layer}, and gives a probability. "
+                    "Remove model.output: the logit from before it is used."
+                )
+            self.kind: Kind = "independent" if found == "sigmoid" else "classes"
+            self.text = f"logit, from before the {found} of {head.layer}"
+        elif found == "linear":
+            if said == "probability":
+                raise ModelError(
+                    f"model.output is 'probability', but {path} ends in a linear {head.layer} and gives a logit. "
+                    "Remove model.output, or set it to 'logit'."
+                )
+            self.kind = "classes"
+            self.text = f"logit, from the linear {head.layer}"
+        elif said is None:
+            raise ModelError(
+                f"{path} does not tell whether it gives a probability or a logit (it ends in {head.layer}). "
+                "Set model.output to 'probability' or 'logit'."
+            )
+        elif said == "logit":
+            self.kind = "classes"
+            self.text = f"logit, from {head.layer} as model.output says"
+        else:
+            self.kind = "probability"
+            self.text = f"log p - log(1 - p) of the probability from {head.layer}, as model.output says"
+            self.warnings.append(
+                "a logit computed from a float32 probability cannot exceed 16.6, so that the best targets may tie; "
+                "a .keras file that ends in a sigmoid or softmax does not have this limit"
+            )
+
+    def __call__(self, output: Any) -> Any:
+        """Logits of a batch.
+
+        Parameters
+        ----------
+        output : tensor, shape (n, ...)
+            What the network gives; the axes after the first are taken as one row of columns.
+
+        Returns
+        -------
+        float32 tensor, shape (n,)
+            Of columns that were or would go through sigmoids, or a single column: the column. Of the columns of a
+            softmax, and of several logits in general: ``z_k - log(sum of exp(z_j) over the others)``. Of probabilities:
+            ``log p - log(1 - p)`` with p clipped to float32's range; infinite if p is not in [0, 1].
+
+        Raises
+        ------
+        ModelError
+            If the output is no row of numbers a cutout, or ``model.column`` does not fit it.
+        """
+        import tensorflow as tf
+
+        columns = output.shape[1:].num_elements() if output.shape.rank else None
+        if not output.dtype.is_floating or not columns:
+            raise ModelError(
+                f"{self.path} gives {output.dtype.name} of shape {output.shape}, not one row of floating-point numbers "
+                "a cutout. Use a model that gives a probability or a logit."
+            )
+        self.columns = columns
+        k = self._column(columns)
+        z = tf.reshape(tf.cast(output, tf.float32), (-1, columns))
+        if self.kind == "classes" and columns > 1:
+            return z[:, k] - tf.reduce_logsumexp(tf.concat([z[:, :k], z[:, k + 1 :]], axis=1), axis=1)
+        z = z[:, k]
+        if self.kind != "probability":
+            return z
+        p = tf.clip_by_value(z, np.float32(P_LOW), np.float32(P_HIGH))
+        logit = tf.math.log(p) - tf.math.log1p(-p)
+        logit = tf.where(z < -P_SLACK, np.float32(-np.inf), logit)
+        return tf.where(z > 1 + P_SLACK, np.float32(np.inf), logit)
+
+    def describe(self) -> str:
+        """What is read, in words."""
+        return self.text + (f"; column {self.column} of {self.columns}" if self.columns > 1 else "")
+
+    def _column(self, columns: int) -> int:
+        classes = f"{columns} {'class' if columns == 1 else 'classes'}"
+        if self.head.activation == "softmax" and self.head.classes != columns:
+            raise ModelError(
+                f"{self.path} ends in a softmax over {self.head.classes} classes but gives {columns} numbers a cutout. "
+                "Use a model that gives one row of classes."
+            )
+        if self.head.activation == "softmax" and columns == 1:
+            raise ModelError(
+                f"{self.path} ends in a softmax over one class, which is always 1. "
+                "Use a model that ends in a sigmoid, or in a softmax over two classes."
+            )
+        allowed = f"Set model.column to one of 0 to {columns - 1}." if columns > 1 else "Remove model.column."
+        if self.column is None and columns > 1:
+            raise ModelError(f"{self.path} gives {classes}, and which one is the lens is not known. {allowed}")
+        if self.column is not None and self.column >= columns:
+            raise ModelError(f"model.column is {self.column}, but {self.path} gives {classes}. {allowed}")
+        return self.column or 0

@@ -1,0 +1,146 @@
+"""Read-only: what is known of a run, and of one object in it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from survey_scan import lock, ranking, records, state, store
+from survey_scan.config_file import load
+from survey_scan.errors import RunError
+from survey_scan.layout import RunDirectory
+from survey_scan.schema import Status
+
+
+def status(run: RunDirectory) -> dict[str, Any]:
+    """State, counts and stages of a run.
+
+    Returns
+    -------
+    dict
+        ``state`` is ``planned``, ``running``, ``incomplete`` or ``complete``; ``counts`` has catalogue, selected,
+        cutouts_ok, cutouts_flagged (by status code), scored, unscored and candidates; ``stages`` has partitions, done
+        and reasons (how many are to do, by what changed) a stage.
+
+    Raises
+    ------
+    RunError
+        If this is no run directory, or a newer program's.
+    """
+    manifest = state.read_manifest(run)
+    driver = lock.holder(run)
+    found: dict[str, Any] = {"run": str(run), "state": "running" if driver else "incomplete", "driver": driver}
+    if not run.partitions.exists():
+        return {**found, "limit": manifest.get("limit"), "counts": {}, "stages": {}, "problems": []}
+    standing = state.standing(run, load(run.config_resolved))
+    if driver is None:
+        started = any(standing.done.values())
+        found["state"] = "complete" if standing.complete else "incomplete" if started else "planned"
+    stages: dict[str, Any] = {
+        stage: {
+            "partitions": len(standing.partitions),
+            "done": len(standing.done[stage]),
+            "reasons": standing.reasons(stage),
+        }
+        for stage in state.STAGES
+    }
+    todo = {", ".join(standing.ranking_todo): 1} if standing.ranking_todo else {}
+    stages["rank"] = {"partitions": 1, "done": 0 if todo else 1, "reasons": todo}
+    return {
+        **found,
+        "limit": manifest.get("limit"),
+        "counts": counts(run, standing),
+        "stages": stages,
+        "problems": problems(standing),
+    }
+
+
+def counts(run: RunDirectory, standing: state.Standing) -> dict[str, Any]:
+    """How many objects stand where; every object is in exactly one place at each stage."""
+    facts = state.plan_facts(run)
+    cut, scored = standing.status_counts("cutouts"), standing.status_counts("scores")
+    ranked = records.read(run.ranking_record) if not standing.ranking_todo else None
+    return {
+        "catalogue": facts["catalogue"],
+        "selected": facts["selected"],
+        "planned": sum(standing.targets.values()),
+        "cutouts_ok": cut[Status.OK],
+        "cutouts_flagged": {str(int(code)): n for code, n in sorted(cut.items()) if code != Status.OK},
+        "scored": scored[Status.OK],
+        "unscored": sum(standing.targets.values()) - scored[Status.OK],
+        "candidates": ranked["candidates"] if ranked else 0,
+    }
+
+
+def problems(standing: state.Standing) -> list[str]:
+    """What was wrong with tiles, each once, in the order of the partitions."""
+    found: dict[str, None] = {}
+    for p in sorted(standing.done["cutouts"]):
+        found.update(dict.fromkeys(standing.done["cutouts"][p]["problems"]))
+    return list(found)
+
+
+def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
+    """All that a run knows of one object: target, cutout, score, rank.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        A planned run.
+    object_id : str
+        As in the catalogue.
+
+    Raises
+    ------
+    RunError
+        If no target has this id.
+    """
+    state.read_manifest(run)
+    partitions = state.read_partitions(run)
+    targets = _find(_files(run.targets(int(p)) for p in partitions["partition"]), object_id)
+    if targets is None:
+        raise RunError(
+            f"{run} has no target with object_id {object_id}. It is not in the catalogue, or a cut removed it "
+            f"(see {run.cut_flow})."
+        )
+    partition, row, target = targets
+    index = int(partitions.set_index("partition").loc[partition, "start"]) + row
+    found: dict[str, Any] = {"target": target, "partition": partition, "row": index, "cutout": None, "score": None}
+    if run.record("cutouts", partition).exists():
+        reader = store.Reader(run.store)
+        code = int(reader.column("status", index, index + 1)[0])
+        bad = reader.column("bad_fraction", index, index + 1)[0]
+        found["cutout"] = {
+            "status": code,
+            "reason": Status(code).reason,
+            "bad_fraction": dict(zip(reader.attributes["bands"], bad.tolist(), strict=True)),
+        }
+    if run.record("scores", partition).exists():
+        score = pd.read_parquet(run.scores(partition)).iloc[row]
+        found["score"] = {
+            "logit": None if pd.isna(score["logit"]) else float(score["logit"]),
+            "score": None if pd.isna(score["logit"]) else float(ranking.probability(score["logit"])),
+            "status": int(score["status"]),
+            "reason": Status(int(score["status"])).reason,
+        }
+    ranked = _find(_files([run.candidates_parquet]), object_id)
+    found["rank"] = int(ranked[2]["rank"]) if ranked else None
+    return found
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.exists()]
+
+
+def _find(files: list[Path], object_id: str) -> tuple[int, int, dict[str, Any]] | None:
+    """Number of the file, row in it, and that row, of an object."""
+    if not files:
+        return None
+    for number, file in enumerate(files):
+        ids = pd.read_parquet(file, columns=["object_id"])["object_id"].astype(str)
+        rows = ids.index[ids == str(object_id)]
+        if len(rows):
+            row = pd.read_parquet(file).iloc[int(rows[0])]
+            return number, int(rows[0]), {k: v.item() if hasattr(v, "item") else v for k, v in row.items()}
+    return None

@@ -1,0 +1,215 @@
+"""Selected objects → partitions of targets: the pure functions of both passes.
+
+Pass 1 takes one piece of the catalogue to a *located* file: its selected rows with their tiles, sorted by tile. From
+the counts of all pieces follows at which row of the plan each tile begins. Pass 2 takes the tiles of a few consecutive
+partitions out of all located files, finds pixel positions, sorts, and writes the partitions. Neither the size of the
+pieces nor the order of the tasks leaves a trace in the result.
+
+Targets are sorted by tile, y, x, object_id; those without a tile stand last, sorted by *zone* (whole degrees of
+declination, then of right ascension, so that they too come in bounded portions), then object_id.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from survey_scan import records, unique
+
+#: Rows of a row group of a located file: a reader of a few tiles skips the others.
+_LOCATED_ROWS = 8192
+_TARGET = ("object_id", "ra", "dec", "tile", "x", "y")
+
+
+class Place(NamedTuple):
+    """Where in the order of the plan rows belong: a tile, or a zone outside all tiles. Sorts in that order."""
+
+    outside: bool
+    tile: str
+    zone: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Consecutive partitions that one task writes.
+
+    Parameters
+    ----------
+    partition : int
+        The first of them.
+    start, stop : int
+        Rows of the plan.
+    first, last : Place
+        Which rows of the located files are needed.
+    skip : int
+        How many of those, in order, belong to earlier partitions.
+    rows : int
+        How many of those there are.
+    """
+
+    partition: int
+    start: int
+    stop: int
+    first: Place
+    last: Place
+    skip: int
+    rows: int
+
+
+def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, dict[Place, int]]:
+    """Selected rows with their tiles, in the order of the plan as far as it is known before pixel positions are.
+
+    Parameters
+    ----------
+    selected : DataFrame
+        object_id, ra, dec, kept columns; perhaps a column tile, which ``tile`` replaces.
+    tile : ndarray of str, shape (n,)
+        Empty where there is none.
+
+    Returns
+    -------
+    DataFrame
+        object_id, ra, dec, tile, zone (int32; 0 on a tile), kept columns.
+    dict
+        Place → number of rows.
+    """
+    names = pd.Series(tile, dtype="str")
+    outside = (names == "").to_numpy()
+    zone = np.where(outside, zones(selected["ra"].to_numpy(), selected["dec"].to_numpy()), 0).astype(np.int32)
+    frame = selected.drop(columns="tile", errors="ignore").reset_index(drop=True)
+    frame.insert(3, "tile", names)
+    frame.insert(4, "zone", zone)
+    codes, labels = pd.factorize(frame["tile"], sort=True)
+    order = np.lexsort((zone, codes, outside))
+    place, counts = np.unique(np.stack([outside, codes, zone]), axis=1, return_counts=True)
+    places = {
+        Place(bool(o), str(labels[c]), int(z)): int(n) for (o, c, z), n in zip(place.T, counts, strict=True)
+    }
+    return frame.iloc[order].reset_index(drop=True), places
+
+
+def zones(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Number of the square degree of a position: declination from the south pole on, then right ascension."""
+    row, column = np.floor(dec).clip(-90, 89) + 90, np.floor(ra).clip(0, 359)
+    return np.asarray(row * 360 + column, np.int32)
+
+
+def write_located(frame: pd.DataFrame, path: Path) -> None:
+    """Write a located file, and beside it the sorted hashes of its identifiers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table, path, compression="zstd", compression_level=1, row_group_size=_LOCATED_ROWS)
+    unique.write_hashes(frame["object_id"], path)
+
+
+def groups(places: Mapping[Place, int], partition: int, rows: int, limit: int | None) -> list[Group]:
+    """Divide the plan among tasks.
+
+    Parameters
+    ----------
+    places : mapping
+        Place → number of rows in all located files.
+    partition : int
+        Targets in a partition.
+    rows : int
+        Targets a task handles, about.
+    limit : int or None
+        Only the first so many rows are planned.
+    """
+    order = sorted(places)
+    ends = np.cumsum([places[place] for place in order], dtype=np.int64)
+    total = int(ends[-1]) if limit is None else min(int(ends[-1]), limit)
+    step = max(1, rows // partition) * partition
+    found = []
+    for start in range(0, total, step):
+        stop = min(start + step, total)
+        a, b = int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop, "left"))
+        before = int(ends[a - 1]) if a else 0
+        needed = int(ends[b]) - before
+        found.append(Group(start // partition, start, stop, order[a], order[b], start - before, needed))
+    return found
+
+
+def read_group(paths: list[Path], group: Group) -> pd.DataFrame:
+    """The rows of a group's places from all located files, in no particular order."""
+    tile, zone = pc.field("tile"), pc.field("zone")
+    first, last = group.first, group.last
+    if first.outside:
+        wanted = (tile == "") & (zone >= first.zone) & (zone <= last.zone)
+    elif last.outside:
+        wanted = (tile >= first.tile) | ((tile == "") & (zone <= last.zone))
+    else:
+        wanted = (tile >= first.tile) & (tile <= last.tile)
+    table = ds.dataset([str(path) for path in paths], format="parquet").to_table(filter=wanted, use_threads=False)
+    frame: pd.DataFrame = table.to_pandas()
+    if len(frame) != group.rows:
+        raise RuntimeError(f"located files hold {len(frame)} rows from {first} to {last}; pass 1 counted {group.rows}")
+    return frame
+
+
+def order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of the plan, with the columns of a target table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`read_group`, with x and y (NaN where there is no position).
+    """
+    tile, _ = pd.factorize(frame["tile"], sort=True)
+    ids = frame["object_id"]
+    rank = ids.to_numpy() if ids.dtype.kind in "iu" else pd.factorize(ids, sort=True)[0]
+    outside = (frame["tile"] == "").to_numpy()
+    keys = (rank, frame["x"].to_numpy(), frame["y"].to_numpy(), frame["zone"].to_numpy(), tile, outside)
+    kept = [name for name in frame.columns if name not in (*_TARGET, "zone")]
+    return frame.iloc[np.lexsort(keys)][[*_TARGET, *kept]].reset_index(drop=True)
+
+
+def write_targets(targets: pd.DataFrame, path: Path) -> None:
+    """Write one partition's target table, atomically; equal tables make equal bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(targets, preserve_index=False), buffer, compression="zstd")
+    records.write_atomically(path, buffer.getvalue())
+
+
+def targets_digest(targets: pd.DataFrame) -> str:
+    """Digest of a target table's content: names, types and values of all columns, row by row.
+
+    Returns
+    -------
+    str
+        The first 16 hexadecimal digits of a SHA-256.
+    """
+    sha = hashlib.sha256()
+    for name in targets.columns:
+        column = targets[name]
+        sha.update(f"{name}:{column.dtype}:{len(column)}\0".encode())
+        if column.dtype.kind in "iufb":
+            values = column.to_numpy()
+            sha.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes())
+        else:
+            sha.update("\0".join(column.astype(str)).encode())
+    return sha.hexdigest()[:16]
+
+
+def partition_row(number: int, start: int, targets: pd.DataFrame) -> dict[str, Any]:
+    """One line of plan/partitions.csv."""
+    return {
+        "partition": number,
+        "start": start,
+        "stop": start + len(targets),
+        "n_targets": len(targets),
+        "n_tiles": int(targets.loc[targets["tile"] != "", "tile"].nunique()),
+        "first_tile": str(targets["tile"].iloc[0]),
+        "last_tile": str(targets["tile"].iloc[-1]),
+        "targets_digest": targets_digest(targets),
+    }

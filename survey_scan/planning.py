@@ -1,0 +1,302 @@
+"""The plan as Dask tasks: catalogue → selection → tiles → partitions, in bounded memory.
+
+Pass 1 has one task a partition of the catalogue's dataframe, pass 2 one task a group of partitions of the plan; in
+between, each identifier is seen to occur once. Tasks leave files and return counts (see :mod:`survey_scan.plan`).
+``plan/partitions.csv`` is written last: without it there is no plan.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from survey_scan import catalogue, locate, plan, positions, records, selection, unique
+from survey_scan.catalogue import Contents
+from survey_scan.config import Config, Images, Selection
+from survey_scan.errors import ImageError
+from survey_scan.imaging.tiles import tile_table
+from survey_scan.layout import RunDirectory
+from survey_scan.plan import Group, Place, targets_digest
+from survey_scan.selection import CutFlow
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Targets one task of pass 2 handles, and identifiers one task compares.
+GROUP_ROWS, SHARE_ROWS = 500_000, 4_000_000
+
+#: Told (pass, tasks done, tasks in all).
+Report = Callable[[str, int, int], None]
+#: Located file → the first and the last place it has rows of.
+Spans = dict[int, tuple[Place, Place]]
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What the plan found.
+
+    Parameters
+    ----------
+    facts : dict
+        What stands in plan/plan.json.
+    cut_flow : CutFlow
+        Over the whole catalogue.
+    warnings : list of str
+        What the user should know.
+    """
+
+    facts: dict[str, Any]
+    cut_flow: CutFlow
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Located:
+    """What pass 1 found in one piece of the catalogue."""
+
+    number: int
+    flow: CutFlow
+    places: dict[Place, int]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What pass 2 wrote: lines of partitions.csv, its tiles, the longest identifier if they are texts."""
+
+    partitions: list[dict[str, Any]]
+    tiles: pd.DataFrame
+    id_length: int
+
+
+def make_plan(
+    config: Config,
+    run: RunDirectory,
+    client: "Client | None" = None,
+    limit: int | None = None,
+    report: Report | None = None,
+) -> PlanResult:
+    """Write the targets of a run and plan/: what is to be cut and scored, in which order.
+
+    Parameters
+    ----------
+    config : Config
+        The catalogue, the selection, the images, the size of a partition.
+    run : RunDirectory
+        Where to write; what an earlier plan left there goes.
+    client : Client, optional
+        Where the tasks run; None does them here, one after the other.
+    limit : int, optional
+        Only the first so many (at least one) targets in the order of the plan are planned. The whole catalogue is
+        read all the same: cut flow and counts are those of the whole.
+    report : callable, optional
+        Told ``(pass, tasks done, tasks in all)`` as they finish.
+
+    Raises
+    ------
+    CatalogueError, SelectionError, ImageError
+        If there is something to mend; there is no plan then.
+    """
+    contents = catalogue.survey(config.catalogue)
+    columns, source = catalogue.empty(config.catalogue, contents), Path(contents.files[0]).name
+    selection.check(config.selection, columns, source, contents.unlisted)
+    run.partitions.unlink(missing_ok=True)
+    for folder in (run.located, run.targets_folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+    run.located.mkdir(parents=True)
+    try:
+        return _make_plan(config, run, contents, client, limit, report or _silent)
+    finally:
+        shutil.rmtree(run.located, ignore_errors=True)  # a task that is being cancelled may still write
+
+
+def _make_plan(
+    config: Config, run: RunDirectory, contents: Contents, client: "Client | None", limit: int | None, report: Report
+) -> PlanResult:
+    corners = None
+    if config.catalogue.tile_column is None:
+        corners = tile_table(config.images)
+        corners.to_parquet(_corners(run))
+    flow, places, spans = _pass_1(config, run, contents, client, report)
+    selection.refuse_empty(flow)
+    numbers = sorted(spans)
+    shares = -(-flow.selected // SHARE_ROWS)
+    calls = [("unique", share, find_repeated, (run, numbers, share, shares)) for share in range(shares)]
+    repeated = list(_run(client, calls, report))
+    unique.refuse({n: (run.located_part(n), contents.slices[n].path) for n in numbers}, repeated, flow.selected)
+    outside = sum(n for place, n in places.items() if place.outside)
+    if outside == flow.selected:
+        locate.refuse_nowhere(outside, corners, config.images.index or config.images.files)
+    groups = plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit)
+    written = _pass_2(config, run, spans, groups, client, report)
+    return _finish(config, run, flow, outside, limit, corners, written)
+
+
+def locate_slice(frame: pd.DataFrame, number: int, chosen: Selection, run: RunDirectory) -> Located:
+    """Pass 1 on one piece of the catalogue: select, find tiles, write the located file."""
+    selected, flow = selection.select(frame, chosen)
+    if "tile" in selected.columns:
+        names = selected["tile"].to_numpy(str)
+    else:
+        tiles = _tiles(str(_corners(run)), _corners(run).stat().st_mtime_ns)
+        names = np.append(tiles.names, "")[locate.locate(selected["ra"], selected["dec"], tiles)]
+    rows, places = plan.located(selected, names)
+    if len(rows):
+        plan.write_located(rows, run.located_part(number))
+    return Located(number, flow, places)
+
+
+def find_repeated(run: RunDirectory, numbers: list[int], share: int, shares: int) -> unique.Repeated:
+    """Between the passes: identifiers of one share that occur more than once."""
+    return unique.repeated([run.located_part(number) for number in numbers], share, shares)
+
+
+def write_group(group: Group, numbers: list[int], images: Images, partition: int, run: RunDirectory) -> Written:
+    """Pass 2 on a group of partitions: gather its targets, find pixel positions, sort, write."""
+    frame = plan.read_group([run.located_part(number) for number in numbers], group)
+    x, y, tiles = positions.pixels(frame, images)
+    frame = plan.order(frame.assign(x=x, y=y)).iloc[group.skip : group.skip + group.stop - group.start]
+    rows: list[dict[str, Any]] = []
+    for i in range(0, len(frame), partition):
+        targets = frame.iloc[i : i + partition].reset_index(drop=True)
+        rows.append(plan.partition_row(group.partition + len(rows), group.start + i, targets))
+        plan.write_targets(targets, run.targets(rows[-1]["partition"]))
+    ids = frame["object_id"]
+    length = 0 if ids.dtype.kind in "iu" else int(ids.str.len().max())
+    return Written(rows, positions.count(tiles, frame["tile"]), length)
+
+
+def _pass_1(
+    config: Config, run: RunDirectory, contents: Contents, client: "Client | None", report: Report
+) -> tuple[CutFlow, Counter[Place], Spans]:
+    """Select and locate. What comes back is summed as it comes: every piece may touch every tile."""
+    frames = catalogue.open_catalogue(config.catalogue, contents).to_delayed()
+    calls = [("locate", n, locate_slice, (frame, n, config.selection, run)) for n, frame in enumerate(frames)]
+    flow = CutFlow.empty(config.selection)
+    places: Counter[Place] = Counter()
+    spans: Spans = {}
+    for piece in _run(client, calls, report):
+        flow += piece.flow
+        places.update(piece.places)
+        if piece.places:
+            spans[piece.number] = min(piece.places), max(piece.places)
+    return flow, places, spans
+
+
+def _pass_2(
+    config: Config, run: RunDirectory, spans: Spans, groups: list[Group], client: "Client | None", report: Report
+) -> list[Written]:
+    calls = []
+    for i, group in enumerate(groups):
+        numbers = sorted(n for n, (first, last) in spans.items() if first <= group.last and last >= group.first)
+        calls.append(("targets", i, write_group, (group, numbers, config.images, config.cutouts.partition, run)))
+    return sorted(_run(client, calls, report), key=lambda written: int(written.partitions[0]["partition"]))
+
+
+def _run(
+    client: "Client | None", calls: Iterable[tuple[str, int, Any, tuple[Any, ...]]], report: Report
+) -> Iterator[Any]:
+    """Run calls, each with a name and a number, as Dask tasks; results come as they are ready."""
+    import dask
+
+    tasks, name = [], ""
+    for name, number, function, arguments in calls:
+        key = f"{name}-{number:05d}"
+        tasks.append(dask.delayed(function, pure=False)(*arguments, dask_key_name=key))
+    here = (task.compute(scheduler="synchronous") for task in tasks)
+    for done, result in enumerate(here if client is None else _gather(client, tasks), start=1):
+        report(name, done, len(tasks))
+        yield result
+
+
+def _gather(client: "Client", tasks: list[Any]) -> Iterator[Any]:
+    from distributed import as_completed
+
+    futures = client.compute(tasks, retries=2)
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()  # a result is needed once; keeping them all would keep every piece's counts
+    finally:
+        client.cancel(futures)
+
+
+def _finish(
+    config: Config,
+    run: RunDirectory,
+    flow: CutFlow,
+    outside: int,
+    limit: int | None,
+    corners: pd.DataFrame | None,
+    written: list[Written],
+) -> PlanResult:
+    tiles = positions.merge([group.tiles for group in written], corners)
+    partitions = pd.DataFrame([row for group in written for row in group.partitions])
+    planned = int(partitions["n_targets"].sum())
+    if planned != (flow.selected if limit is None else min(limit, flow.selected)):
+        raise RuntimeError(f"{planned} targets were written of {flow.selected} selected (limit {limit})")
+    readable = tiles[tiles["problem"] == ""]
+    if readable.empty and len(tiles):
+        raise ImageError(
+            f"images.files: none of the {len(tiles):,} tiles with targets can be read. The first: "
+            f"{tiles['problem'].iloc[0]} Check images.files and images.hdu."
+        )
+    scale = config.images.pixel_scale
+    if scale is None and len(readable):
+        scale = float(readable["pixel_scale"].median())
+    length = max(group.id_length for group in written)
+    ids = pd.read_parquet(run.targets(0), columns=["object_id"])["object_id"]
+    facts = {
+        "catalogue": flow.total,
+        "selected": flow.selected,
+        "planned": planned,
+        "limit": limit,
+        "outside": outside,
+        "partitions": len(partitions),
+        "n_tiles": len(tiles),
+        "pixel_scale": scale,
+        "layouts": positions.layouts(readable),
+        "object_id": f"<U{length}" if length else str(ids.dtype),
+    }
+    tiles.to_parquet(run.tiles, index=False)
+    records.write_json(run.plan_facts, facts)
+    records.write_atomically(run.cut_flow, flow.frame().to_csv(index=False).encode())
+    records.write_atomically(run.partitions, partitions.to_csv(index=False).encode())
+    return PlanResult(facts, flow, _warnings(flow, outside, tiles))
+
+
+def _warnings(flow: CutFlow, outside: int, tiles: pd.DataFrame) -> list[str]:
+    found = []
+    invalid = flow.total - flow.kept[selection.VALID_POSITION]
+    if invalid:
+        found.append(f"{invalid:,} of {flow.total:,} objects of the catalogue have no valid position")
+    if outside:
+        found.append(f"{outside:,} of {flow.selected:,} selected objects lie on no tile and get no score")
+    bad = tiles.loc[tiles["problem"] != "", "problem"]
+    found += [str(problem) for problem in bad.head(3)]
+    if len(bad) > 3:
+        found.append(f"{len(bad) - 3:,} more tiles cannot be read: see column 'problem' of plan/tiles.parquet")
+    return found
+
+
+def _corners(run: RunDirectory) -> Path:
+    return run.located / "tiles.parquet"
+
+
+@lru_cache(maxsize=1)
+def _tiles(path: str, changed: int) -> locate.Tiles:
+    """The polygons, made once a process (``changed`` tells plans at the same path apart)."""
+    return locate.polygons(pd.read_parquet(path))
+
+
+def _silent(name: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+__all__ = ["PlanResult", "find_repeated", "locate_slice", "make_plan", "targets_digest", "write_group"]

@@ -1,0 +1,108 @@
+"""How far the scan is: bars on a terminal, one line a minute elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+#: Seconds between two lines where there is no terminal.
+LINE_SECONDS = 60.0
+
+
+@dataclass
+class Count:
+    """Targets of one stage: of all partitions, finished before this start, finished since."""
+
+    total: int
+    before: int
+    now: int = 0
+    began: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Targets a second since the first task of this start was submitted."""
+        elapsed = time.monotonic() - self.began if self.began is not None else 0.0
+        return self.now / elapsed if elapsed > 0 else 0.0
+
+    def line(self) -> str:
+        """Done, rate and time left in words."""
+        done = self.before + self.now
+        text = f"{done:,}/{self.total:,}"
+        if self.now and done < self.total:
+            text += f" ({self.rate:,.0f}/s, {duration((self.total - done) / self.rate)} left)"
+        return text
+
+
+@dataclass
+class Progressing:
+    """Shows the counts of the stages while the scan runs.
+
+    Parameters
+    ----------
+    counts : dict
+        Stage → its count of targets.
+    say : callable
+        Prints a line where there is no terminal.
+    """
+
+    counts: dict[str, Count]
+    say: Callable[[str], None]
+    _bars: Progress | None = field(default=None, init=False)
+    _ids: dict[str, TaskID] = field(default_factory=dict, init=False)
+    _last: float = field(default_factory=time.monotonic, init=False)
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bars = Progress(
+                TextColumn("{task.description:<8}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bars.start()
+            for stage, count in self.counts.items():
+                self._ids[stage] = self._bars.add_task(stage, total=count.total, completed=count.before, rate="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def started(self, stage: str) -> None:
+        """A task of this stage was submitted: its clock starts."""
+        if self.counts[stage].began is None:
+            self.counts[stage].began = time.monotonic()
+
+    def finished(self, stage: str, targets: int) -> None:
+        """A partition of this stage is finished."""
+        count = self.counts[stage]
+        count.now += targets
+        if self._bars is not None:
+            rate = f"{count.rate:,.0f}/s"
+            self._bars.update(self._ids[stage], completed=count.before + count.now, rate=rate)
+        self.tick()
+
+    def tick(self) -> None:
+        """Print a line if a minute has passed and there is no terminal."""
+        if self._bars is None and time.monotonic() - self._last >= LINE_SECONDS:
+            self._last = time.monotonic()
+            lines = [f"{stage} {count.line()}" for stage, count in self.counts.items()]
+            self.say(f"{time.strftime('%H:%M:%S')}  {' · '.join(lines)}")
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as in ``2:05:09``, ``5:09`` or ``9 s``."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours}:{minutes:02d}:{whole % 60:02d}"
+    return f"{minutes}:{whole % 60:02d}" if minutes else f"{whole} s"

@@ -1,0 +1,131 @@
+"""Scores to candidates: the best of every partition, merged; no process holds more than a few tables of the best."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from survey_scan import records
+from survey_scan.candidates import write_candidates, write_failures
+from survey_scan.config import Ranking
+from survey_scan.errors import RunError
+from survey_scan.identity import Key
+from survey_scan.layout import RunDirectory
+from survey_scan.schema import Status
+
+#: Raised by hand when the same scores would give other candidates.
+RANKING_VERSION = 1
+
+#: Highest first; the same logit by identifier (numbers by value, texts by code points), then by place on the sky.
+ORDER = {"logit": False, "object_id": True, "ra": True, "dec": True}
+
+
+def probability(logit: NDArray[Any]) -> NDArray[np.float64]:
+    """Sigmoid in float64, which tells logits apart up to about 36.
+
+    Parameters
+    ----------
+    logit : ndarray
+        Any shape; NaN stays NaN.
+    """
+    x = np.asarray(logit, np.float64)
+    e = np.exp(-np.abs(x))
+    score: NDArray[np.float64] = np.where(x >= 0, 1, e) / (1 + e)
+    return score
+
+
+def top(targets: pd.DataFrame, scores: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
+    """The best targets of one partition.
+
+    Parameters
+    ----------
+    targets, scores : DataFrame
+        Tables of the same partition, row by row.
+    ranking : config.Ranking
+        How many, and the lowest score: ``score >= threshold`` for the ``score`` of the candidate table.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``targets``, then ``score``, ``logit``, ``status``; ranked.
+
+    Raises
+    ------
+    RunError
+        If the tables are not of the same targets.
+    """
+    same = len(targets) == len(scores) and (targets["object_id"].to_numpy() == scores["object_id"].to_numpy()).all()
+    if not same:
+        raise RunError("a score table is not of its partition's targets. Run again with '--redo scores'.")
+    logit = scores["logit"].to_numpy()
+    score = probability(logit)
+    wanted = (scores["status"].to_numpy() == Status.OK) & np.isfinite(logit)
+    if ranking.threshold is not None:
+        wanted &= score >= ranking.threshold
+    rows = np.flatnonzero(wanted)
+    if len(rows) > ranking.top:  # nothing below the K-th logit can matter; what ties with it can
+        lowest = np.partition(logit[rows], -ranking.top)[-ranking.top]
+        rows = rows[logit[rows] >= lowest]
+    table = targets.iloc[rows].assign(score=score[rows], logit=logit[rows], status=scores["status"].to_numpy()[rows])
+    return _best(table, ranking)
+
+
+def merge(tables: Sequence[pd.DataFrame], ranking: Ranking) -> pd.DataFrame:
+    """The best of several tables of the best.
+
+    The result is that of ranking everything at once, however the partitions are grouped and in whatever order.
+
+    Parameters
+    ----------
+    tables : sequence of DataFrame
+        At least one, from :func:`top` or :func:`merge`.
+    ranking : config.Ranking
+        The same for all.
+    """
+    filled = [table for table in tables if len(table)] or list(tables[:1])
+    return _best(pd.concat(filled, ignore_index=True), ranking)
+
+
+def failures(targets: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Targets of one partition without a score: ``object_id, ra, dec, tile, status, reason``.
+
+    Parameters
+    ----------
+    targets, scores : DataFrame
+        Tables of the same partition, row by row.
+    """
+    status = scores["status"].to_numpy()
+    rows = np.flatnonzero(status != Status.OK)
+    table = targets[["object_id", "ra", "dec", "tile"]].iloc[rows]
+    reasons = [Status(int(code)).reason for code in status[rows]]
+    return table.assign(status=status[rows], reason=pd.Series(reasons, table.index, dtype=str)).reset_index(drop=True)
+
+
+def finish(run: RunDirectory, best: pd.DataFrame, done: Mapping[int, Mapping[str, Any]], key: Key) -> None:
+    """Write the candidates, the failures and the record of the ranking.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        With all scores.
+    best : DataFrame
+        The best targets of the whole run.
+    done : mapping
+        Partition → record of its scores; partitions whose record counts no failure are not read again.
+    key : dict
+        What the ranking depends on.
+    """
+    records.forget(run.ranking_record)
+    write_candidates(best, run.candidates_parquet, run.candidates_fits)
+    failed = [p for p in sorted(done) if set(done[p]["status"]) - {str(int(Status.OK))}]
+    columns = ["object_id", "ra", "dec", "tile"]
+    pairs = ((pd.read_parquet(run.targets(p), columns=columns), pd.read_parquet(run.scores(p))) for p in failed)
+    rows = write_failures((failures(targets, scores) for targets, scores in pairs), run.failures)
+    records.write(run.ranking_record, key, {"candidates": len(best), "failures": rows})
+
+
+def _best(table: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
+    ranked = table.sort_values(list(ORDER), ascending=list(ORDER.values()), kind="stable", ignore_index=True)
+    return ranked.head(ranking.top)

@@ -1,0 +1,139 @@
+"""One partition's cutouts to logits, and the table they are kept in."""
+
+import io
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from survey_scan import records
+from survey_scan.config import CHUNK_ROWS
+from survey_scan.schema import SCORE_COLUMNS, Status
+from survey_scan.store import Reader
+
+if TYPE_CHECKING:
+    from survey_scan.models import Network
+
+#: Raised by hand when the same pixels and network would get other scores.
+SCORES_VERSION = 1
+
+#: Batches that wait for the device, one of them on it already.
+AHEAD = 2
+
+T = TypeVar("T")
+
+
+def score_partition(reader: Reader, start: int, stop: int, network: "Network") -> pd.DataFrame:
+    """Score rows ``start`` to ``stop`` of a store.
+
+    Only rows with status ok are sent to the network, in full batches; while one is on the device the next is read by a
+    thread.
+
+    Parameters
+    ----------
+    reader : store.Reader
+        The cutouts.
+    start, stop : int
+        Rows of the partition; ``start`` is the first row of a chunk.
+    network : Network
+        What scores them.
+
+    Returns
+    -------
+    DataFrame
+        ``object_id``, ``logit`` (float32, NaN without a score) and ``status`` (uint8), one row a target in the store's
+        order. A row the network gives no finite logit for gets ``Status.NOT_FINITE``.
+    """
+    status = np.array(reader.column("status", start, stop), np.uint8)
+    logits = np.full(stop - start, np.nan, np.float32)
+    batches = _batches(reader, start, status == Status.OK, network.batch_size)
+    staged = ((rows, network.stage(image, step)) for rows, image, step in batches)
+    for rows, batch in _ahead(staged, AHEAD):
+        logits[rows] = network.score(batch)
+    bad = (status == Status.OK) & ~np.isfinite(logits)
+    status[bad] = Status.NOT_FINITE
+    logits[bad] = np.nan
+    return pd.DataFrame({"object_id": reader.column("object_id", start, stop), "logit": logits, "status": status})
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Write a score table as Parquet, atomically; the same table gives the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [column.name for column in SCORE_COLUMNS]
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(table[names], preserve_index=False), stream, compression="zstd")
+    records.write_atomically(path, stream.getvalue())
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a score table.
+
+    Raises
+    ------
+    OSError
+        If it is missing or damaged.
+    """
+    return pd.read_parquet(path, columns=[column.name for column in SCORE_COLUMNS])
+
+
+def _batches(
+    reader: Reader, start: int, wanted: NDArray[np.bool_], batch_size: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[Any], NDArray[np.float32] | None]]:
+    """Full batches of the wanted rows, the last one apart: row numbers from ``start``, image, step.
+
+    Whole chunks are read, each once, and none without a wanted row. A batch that is just what was read is not copied.
+    """
+    block = -(-batch_size // CHUNK_ROWS) * CHUNK_ROWS
+    parts: list[tuple[NDArray[np.intp], NDArray[Any], NDArray[np.float32] | None]] = []
+    held = 0
+    for first in range(0, len(wanted), block):
+        inside = np.flatnonzero(wanted[first : first + block])
+        if not len(inside):
+            continue
+        stored = reader.read(start + first, start + min(first + block, len(wanted)))
+        for at in _cuts(len(inside), batch_size - held, batch_size):
+            take = inside[at]
+            whole = len(take) == len(stored.image)
+            image = stored.image if whole else stored.image[take]
+            step = stored.step if whole or stored.step is None else stored.step[take]
+            parts.append((first + take, image, step))
+            held += len(take)
+            if held == batch_size:
+                yield _join(parts)
+                parts, held = [], 0
+    if parts:
+        yield _join(parts)
+
+
+def _cuts(n: int, first: int, step: int) -> Iterator[slice]:
+    """Cut ``range(n)`` into a piece of ``first`` and further ones of ``step``."""
+    edges = [0, *range(first, n, step), n]
+    return (slice(a, b) for a, b in itertools.pairwise(edges))
+
+
+def _join(parts: list[tuple[NDArray[np.intp], NDArray[Any], NDArray[np.float32] | None]]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    rows, images, steps = zip(*parts, strict=True)
+    return np.concatenate(rows), np.concatenate(images), None if steps[0] is None else np.concatenate(steps)
+
+
+def _ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """The same items, made by a thread up to ``depth`` ahead of their use."""
+    end = object()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+    try:
+        waiting = deque(pool.submit(next, items, end) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]
+    finally:
+        pool.shutdown(cancel_futures=True)

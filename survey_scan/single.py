@@ -1,0 +1,59 @@
+"""One partition, or the ranking alone, in this process and without Dask."""
+
+from collections.abc import Callable
+
+from survey_scan import lock, pipeline, prepare, records, report, state, tasks
+from survey_scan.config_file import load
+from survey_scan.errors import RunError
+from survey_scan.layout import RunDirectory, Stage
+from survey_scan.schema import Status
+
+
+def partition(run: RunDirectory, stage: Stage, number: int, say: Callable[[str], None]) -> None:
+    """Do one partition again, whether or not it is finished, and print its record.
+
+    Raises
+    ------
+    RunError
+        If there is no such partition, or its cutouts are not finished where scores are asked for.
+    """
+    state.read_manifest(run)
+    with lock.held(run):
+        standing = state.standing(run, load(run.config_resolved))
+        if number not in standing.targets:
+            raise RunError(f"{run} has no partition {number}; it has 0 to {len(standing.partitions) - 1}.")
+        if stage == "scores" and number in standing.todo["cutouts"]:
+            raise RunError(
+                f"partition {number} of {run} has no cutouts yet. First: survey_scan partition {run} cutouts {number}"
+            )
+        records.forget(run.record(stage, number))
+        function = tasks.cutouts if stage == "cutouts" else tasks.scores
+        facts = function(str(run), number, standing.keys[stage][number])
+    say(f"{stage} {number:05d}: {facts['targets']:,} targets in {facts['seconds']:.1f} s")
+    for code, n in facts["status"].items():
+        say(f"  {n:>9,}  {Status(int(code)).reason} (status {code})")
+    for problem in facts.get("problems", []):
+        say(f"  tile     {problem}")
+
+
+def rank(run: RunDirectory, top: int | None, threshold: float | None, say: Callable[[str], None]) -> None:
+    """Rank again; what is given here takes the place of the run's configuration.
+
+    Raises
+    ------
+    RunError
+        If not all scores are there.
+    """
+    state.read_manifest(run)
+    config = load(run.config_resolved)
+    given = {k: v for k, v in (("top", top), ("threshold", threshold)) if v is not None}
+    config = config.model_copy(update={"ranking": config.ranking.model_copy(update=given)})
+    with lock.held(run):
+        standing = state.standing(run, config)
+        missing = sum(len(todo) for todo in standing.todo.values())
+        if missing:
+            raise RunError(f"{run} lacks {missing} partitions of cutouts or scores. Run 'survey_scan run' first.")
+        prepare.write_config(run, config)
+        pipeline.rank(config, run, standing, None)
+        prepare.write_manifest(run, {"state": "complete"})
+        report.closing(run, state.standing(run, config), say)

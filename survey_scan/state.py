@@ -1,0 +1,241 @@
+"""What of a run is finished, what is not, and why: plan, keys and records compared."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from survey_scan import records
+from survey_scan.config import Config, Images, Model
+from survey_scan.errors import ModelError, RunError
+from survey_scan.identity import Key, digest, digest_path, explain
+from survey_scan.layout import RunDirectory, Stage
+
+#: Version of the run directory; a program reads its own and older ones.
+FORMAT_VERSION = 1
+
+STAGES: tuple[Stage, ...] = ("cutouts", "scores")
+
+#: Parts of the configuration that change how fast a result comes, never the result.
+_NO_RESULT: dict[str, set[str]] = {"catalogue": {"rows_per_task"}, "model": {"path", "batch_size", "jit"}}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Keys and records of a planned run, compared.
+
+    Parameters
+    ----------
+    partitions : DataFrame
+        plan/partitions.csv.
+    keys : dict
+        Stage → partition → the key a finished record must have.
+    done : dict
+        Stage → partition → the finished record.
+    todo : dict
+        Stage → partition → the names of the key's parts that changed, or ``["new"]``.
+    """
+
+    partitions: pd.DataFrame
+    keys: dict[Stage, dict[int, Key]]
+    done: dict[Stage, dict[int, dict[str, Any]]]
+    todo: dict[Stage, dict[int, list[str]]]
+    ranking_key: Key
+    ranking_todo: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return not any(self.todo.values()) and not self.ranking_todo
+
+    def reasons(self, stage: Stage) -> dict[str, int]:
+        """How many partitions are to do, by reason."""
+        return dict(Counter(", ".join(names) for names in self.todo[stage].values()))
+
+    @cached_property
+    def targets(self) -> dict[int, int]:
+        """Partition → its number of targets."""
+        return dict(zip(self.partitions["partition"].tolist(), self.partitions["n_targets"].tolist(), strict=True))
+
+    def status_counts(self, stage: Stage) -> Counter[int]:
+        """Targets of the finished partitions of a stage, by status code."""
+        total: Counter[int] = Counter()
+        for record in self.done[stage].values():
+            total.update({int(code): n for code, n in record["status"].items()})
+        return total
+
+
+def standing(run: RunDirectory, config: Config, redo: Iterable[str] = ()) -> Standing:
+    """Compare what is on disk with what the configuration asks for.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        A planned run.
+    config : Config
+        What is asked for.
+    redo : iterable of str
+        Stages whose records do not count.
+    """
+    from survey_scan.cutouts import CUTOUTS_VERSION
+    from survey_scan.ranking import RANKING_VERSION
+    from survey_scan.scores import SCORES_VERSION
+
+    partitions = read_partitions(run)
+    images = _image_digests(run, config.images, config.cutouts.bands, partitions)
+    spec = digest([_section(config, "images"), _section(config, "cutouts")])
+    model = {"model": model_digest(config.model), "contract": digest(_section(config, "model"))}
+    keys: dict[Stage, dict[int, Key]] = {"cutouts": {}, "scores": {}}
+    for row, image in zip(partitions.itertuples(), images, strict=True):
+        p = int(row.partition)
+        cut = {"targets": str(row.targets_digest), "images": image, "spec": spec, "code": str(CUTOUTS_VERSION)}
+        keys["cutouts"][p] = cut
+        keys["scores"][p] = {"cutouts": digest(cut), **model, "code": str(SCORES_VERSION)}
+    done: dict[Stage, dict[int, dict[str, Any]]] = {"cutouts": {}, "scores": {}}
+    todo: dict[Stage, dict[int, list[str]]] = {"cutouts": {}, "scores": {}}
+    for stage in STAGES:
+        for p, key in keys[stage].items():
+            record = records.read(run.record(stage, p))
+            reasons = ["redo"] if stage in redo else explain(record["key"] if record else None, key)
+            if reasons or record is None:
+                todo[stage][p] = reasons
+            else:
+                done[stage][p] = record
+    for p in todo["cutouts"]:  # new pixels need new scores, even if by chance their key is the same
+        if done["scores"].pop(p, None) is not None:
+            todo["scores"][p] = ["cutouts"]
+    ranking_key = {
+        "scores": digest([keys["scores"][p] for p in sorted(keys["scores"])]),
+        "ranking": digest(_section(config, "ranking")),
+        "code": str(RANKING_VERSION),
+    }
+    record = records.read(run.ranking_record)
+    ranking_todo = ["redo"] if "rank" in redo else explain(record["key"] if record else None, ranking_key)
+    if not ranking_todo and (any(todo.values()) or not run.candidates_parquet.exists()):
+        ranking_todo = ["scores" if any(todo.values()) else "missing"]
+    return Standing(partitions, keys, done, todo, ranking_key, ranking_todo)
+
+
+def model_digest(model: Model) -> str:
+    """Digest of the network's file or folder; the loopback scorer's is its name.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file.
+    """
+    if model.path == "loopback":
+        return "loopback"
+    try:
+        return digest_path(Path(model.path))
+    except OSError as error:
+        raise ModelError(f"model.path: {model.path} cannot be read: {error.strerror}. Set model.path.") from None
+
+
+def read_manifest(run: RunDirectory) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises
+    ------
+    RunError
+        If there is none, or a newer program wrote it.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(run.manifest.read_text())
+    except FileNotFoundError:
+        raise RunError(
+            f"{run} is not a run directory (it has no {run.manifest.name}). Give the folder a 'survey_scan run' wrote."
+        ) from None
+    except ValueError:
+        raise RunError(f"{run.manifest} is not readable as JSON. Move {run} away and run again.") from None
+    version = manifest.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise RunError(
+            f"{run} has format version {version} (survey_scan {manifest.get('survey_scan')}); this program reads up to "
+            f"{FORMAT_VERSION}. Use a newer survey_scan, or a new run.name."
+        )
+    return manifest
+
+
+def read_partitions(run: RunDirectory) -> pd.DataFrame:
+    """plan/partitions.csv.
+
+    Raises
+    ------
+    RunError
+        If the run is not planned.
+    """
+    try:
+        return pd.read_csv(run.partitions, dtype={"targets_digest": str, "first_tile": str, "last_tile": str}, keep_default_na=False)
+    except FileNotFoundError:
+        raise RunError(f"{run} has no finished plan. Run 'survey_scan run' or 'survey_scan plan' with its config.") from None
+
+
+def plan_facts(run: RunDirectory) -> dict[str, Any]:
+    """What the plan found out: counts, pixel scale, largest tile, compression layout."""
+    facts: dict[str, Any] = json.loads(run.plan_facts.read_text())
+    return facts
+
+
+def differences(old: Config, new: Config) -> dict[str, list[str]]:
+    """What differs between the planned and the present configuration, by the stage it makes necessary again.
+
+    Returns
+    -------
+    dict
+        ``plan`` and ``cutouts`` → texts such as ``cutouts.size 101; the config says 121``.
+    """
+    found: dict[str, list[str]] = {"plan": [], "cutouts": []}
+    for section in ("catalogue", "selection", "images", "cutouts"):
+        before, now = _section(old, section), _section(new, section)
+        for name in now:
+            if before[name] != now[name]:
+                late = section == "cutouts" and name != "partition"
+                text = f"{section}.{name} {_short(before[name])}; the config says {_short(now[name])}"
+                found["cutouts" if late else "plan"].append(text)
+    return found
+
+
+def _section(config: Config, name: str) -> dict[str, Any]:
+    section: dict[str, Any] = getattr(config, name).model_dump(mode="json", exclude=_NO_RESULT.get(name))
+    return section
+
+
+def _image_digests(run: RunDirectory, images: Images, bands: list[str], partitions: pd.DataFrame) -> list[str]:
+    """One digest a partition of the files its tiles need: which there are, and how large.
+
+    Sizes, not times, so that copying a survey changes nothing, while a tile that was missing or truncated and is now
+    there whole is cut again.
+    """
+    from survey_scan.imaging.tiles import tile_file
+
+    tiles = sorted(pd.read_parquet(run.tiles, columns=["tile"])["tile"])
+    sources = [images.files, *(s.files for s in (images.mask, images.weight) if s is not None and s.files)]
+    with ThreadPoolExecutor(16) as pool:
+        sizes = list(pool.map(lambda t: [_size(tile_file(images, t, b, s)) for s in sources for b in bands], tiles))
+    position = {tile: i for i, tile in enumerate(tiles)}
+    found = []
+    for row in partitions.itertuples():
+        first = position.get(str(row.first_tile), len(tiles))
+        last = position.get(str(row.last_tile), len(tiles) - 1)  # targets outside every tile ('') stand last
+        found.append(digest([images.release, sizes[first : last + 1]]))
+    return found
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

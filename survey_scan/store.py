@@ -1,0 +1,343 @@
+"""``cutouts.zarr``: the cutouts of all targets in one Zarr v3 group.
+
+::
+
+    image         (target, y, x, band)  pixels; one shard a partition, one chunk 256 targets
+    step          (target, band)        only of int16: flux of one step; pixel = image * step, -32768 is NaN
+    object_id, ra, dec, status          (target)
+    bad_fraction  (target, band)
+
+Rows ``0 … n_targets - 1`` are the targets in the order of the plan. All arrays are padded to whole partitions; padding,
+and what is not written yet, has status 255. A partition owns its files: no other partition ever touches them.
+"""
+
+import json
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from survey_scan import __version__, shards
+from survey_scan.config import CHUNK_ROWS, Cutouts
+from survey_scan.errors import RunError
+from survey_scan.quantisation import NAN_INT16, quantise, restore
+from survey_scan.schema import REASONS
+
+if TYPE_CHECKING:
+    from survey_scan.imaging import base
+
+#: Status of rows that are padding, or not written yet.
+UNWRITTEN = 255
+
+#: Said in the attributes of every store.
+ORIENTATION = (
+    "image[target, y, x, band]: rows and columns as in the survey's FITS files, y up the array (show with "
+    "origin='lower'); the first column is column ceil(x - size/2) of the tile, the first row row ceil(y - size/2)"
+)
+#: Largest float16; pixels beyond it are stored as this.
+FLOAT16_MAX = 65504.0
+
+_PIXELS = {
+    "float32": "flux as in the tile; NaN is no data",
+    "float16": "flux as in the tile to 1 part in 2048, at most 65504 in absolute value; NaN is no data",
+    "int16": "flux = image * step, to half a step; -32768 is no data",
+}
+_NDIM = {"image": 4, "object_id": 1, "ra": 1, "dec": 1, "status": 1, "bad_fraction": 2, "step": 2}
+_FILL = {
+    "object_id": 0,
+    "ra": np.nan,
+    "dec": np.nan,
+    "status": UNWRITTEN,
+    "bad_fraction": np.nan,
+    "step": np.nan,
+}
+
+
+def create(path: Path, n_targets: int, spec: Cutouts, id_dtype: Any, attributes: Mapping[str, Any]) -> None:
+    """Create the store, without any pixels.
+
+    Parameters
+    ----------
+    path : Path
+        The group; must not exist.
+    n_targets : int
+        Rows that are targets.
+    spec : Cutouts
+        Section ``cutouts`` of the configuration.
+    id_dtype : dtype
+        Of ``object_id``: int64, uint64, or any kind of text.
+    attributes : mapping
+        Added to the group's attributes, as JSON: pixel scale, zero point, release.
+
+    Raises
+    ------
+    RunError
+        If there is something at the path.
+    OSError
+        If the disk is full or the folder is not writable.
+    """
+    import zarr
+    from zarr.codecs import BloscCodec, Crc32cCodec
+    from zarr.errors import ZarrUserWarning
+
+    if path.exists():
+        raise RunError(f"{path} exists already. Move it away, or delete it to cut all targets again.")
+    rows = -(-max(n_targets, 1) // spec.partition) * spec.partition
+    pixels = (spec.size, spec.size, len(spec.bands))
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    kind = np.dtype(id_dtype).kind
+    side = {
+        "object_id": np.dtype(id_dtype).name if kind in "iu" else "string",
+        "ra": "float64",
+        "dec": "float64",
+        "status": "uint8",
+        "bad_fraction": "float32",
+        **({"step": "float32"} if spec.dtype == "int16" else {}),
+    }
+    dots: dict[str, Any] = {"name": "default", "separator": "."}
+    try:
+        group = zarr.create_group(partial, attributes=_attributes(n_targets, spec, attributes))
+        codecs = [BloscCodec(typesize=2, cname="lz4", clevel=5, shuffle="bitshuffle")] if spec.dtype == "int16" else []
+        group.create_array(
+            "image",
+            shape=(rows, *pixels),
+            shards=(spec.partition, *pixels),
+            chunks=(CHUNK_ROWS, *pixels),
+            dtype=spec.dtype,
+            fill_value=NAN_INT16 if spec.dtype == "int16" else np.nan,
+            compressors=[*codecs, Crc32cCodec()],
+            dimension_names=("target", "y", "x", "band"),
+            chunk_key_encoding=dots,
+            config={"write_empty_chunks": True},
+        )
+        for name, dtype in side.items():
+            more = (len(spec.bands),) * (_NDIM[name] - 1)
+            group.create_array(
+                name,
+                shape=(rows, *more),
+                chunks=(spec.partition, *more),
+                dtype=dtype,
+                fill_value="" if dtype == "string" else _FILL[name],
+                compressors=[Crc32cCodec()],
+                dimension_names=("target", "band")[: _NDIM[name]],
+                chunk_key_encoding=dots,
+                config={"write_empty_chunks": True},
+            )
+        with warnings.catch_warnings():
+            # xarray wants consolidated metadata; readers that do not know them use those of each array
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            zarr.consolidate_metadata(partial)
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write(
+    path: Path,
+    partition: int,
+    object_id: ArrayLike,
+    ra: ArrayLike,
+    dec: ArrayLike,
+    cutouts: "base.Cutouts",
+) -> None:
+    """Write one partition: first remove its files, then write them anew and flush them to disk.
+
+    Parameters
+    ----------
+    path : Path
+        The group.
+    partition : int
+        Which; its rows begin at ``partition * spec.partition``.
+    object_id, ra, dec : array_like, shape (n,)
+        Of the partition's targets, all of them.
+    cutouts : Cutouts
+        Row by row those of the targets.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer rows than the partition has targets.
+    OSError
+        If the disk is full or fails; it names the file.
+    """
+    facts = json.loads((path / "zarr.json").read_bytes())["attributes"]
+    rows, dtype = int(facts["partition"]), str(facts["dtype"])
+    ids, n = np.asarray(object_id), len(cutouts.image)
+    expected = min(rows, facts["n_targets"] - partition * rows)
+    if n != expected or len(ids) != n:
+        raise ValueError(f"partition {partition} of {path} has {expected} targets, not {n}")
+    forget(path, partition)
+    steps: list[NDArray[np.float32]] = []
+    chunks = _encode(cutouts.image, dtype, steps)
+    _publish(path, "image", partition, 4, shards.shard(chunks, rows // CHUNK_ROWS))
+    side: dict[str, NDArray[Any]] = {
+        "object_id": ids,
+        "ra": np.asarray(ra, np.float64),
+        "dec": np.asarray(dec, np.float64),
+        "status": cutouts.status,
+        "bad_fraction": cutouts.bad_fraction,
+    }
+    if dtype == "int16":
+        side["step"] = np.concatenate(steps)
+    for name, values in side.items():
+        _publish(path, name, partition, values.ndim, shards.checked(_padded(name, values, rows)))
+
+
+def forget(path: Path, partition: int) -> None:
+    """Remove all files of one partition, also those a killed writer left unfinished."""
+    shards.sweep(path / "image" / "partial", f"{partition}")
+    for name, ndim in _NDIM.items():
+        _file(path, name, partition, ndim).unlink(missing_ok=True)
+
+
+def _encode(image: NDArray[np.float32], dtype: str, steps: list[NDArray[np.float32]]) -> Iterator[shards.Data]:
+    """The chunks of a partition as stored; the steps of int16 pixels are added to the list."""
+    from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
+
+    blosc = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+    for start in range(0, len(image), CHUNK_ROWS):
+        chunk = image[start : start + CHUNK_ROWS]
+        if len(chunk) < CHUNK_ROWS:
+            padding = np.full((CHUNK_ROWS - len(chunk), *image.shape[1:]), np.nan, np.float32)
+            chunk = np.concatenate([chunk, padding])
+        if dtype == "int16":
+            whole, step = quantise(chunk)
+            steps.append(step[: len(image) - start])
+            yield blosc.encode(whole)
+        elif dtype == "float16":
+            yield np.clip(chunk, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16).reshape(-1).view(np.uint8)
+        else:
+            yield np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+
+
+def _padded(name: str, values: NDArray[Any], rows: int) -> bytes:
+    """A side array's values as bytes, up to a whole partition."""
+    if values.dtype.kind not in "iuf":
+        from numcodecs.vlen import VLenUTF8  # type: ignore[import-untyped]
+
+        text = np.full(rows, "", dtype=object)
+        text[: len(values)] = values
+        return bytes(VLenUTF8().encode(text))
+    padded = np.full((rows, *values.shape[1:]), _FILL[name], dtype=values.dtype)
+    padded[: len(values)] = values
+    return padded.tobytes()
+
+
+def _publish(path: Path, name: str, partition: int, ndim: int, parts: Iterable[shards.Data]) -> None:
+    shards.publish(parts, _file(path, name, partition, ndim), path / "image" / "partial", str(partition))
+
+
+def _file(path: Path, name: str, partition: int, ndim: int) -> Path:
+    """The file of a partition of an array, by Zarr's default chunk keys with the separator ``.``."""
+    return path / name / ("c." + ".".join([str(partition), *["0"] * (ndim - 1)]))
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """Pixels as they are stored.
+
+    Attributes
+    ----------
+    image : ndarray, shape (n, size, size, bands)
+        float32, float16 or int16.
+    step : ndarray of float32, shape (n, bands), or None
+        Of int16 only: a pixel is ``image * step``, and NaN where ``image`` is -32768.
+    """
+
+    image: NDArray[Any]
+    step: NDArray[np.float32] | None
+
+
+class Reader:
+    """Reads what is written.
+
+    Parameters
+    ----------
+    path : Path
+        The group.
+
+    Raises
+    ------
+    RunError
+        If there is no such store.
+    """
+
+    def __init__(self, path: Path):
+        import zarr
+
+        if not (path / "zarr.json").exists():
+            raise RunError(f"{path} is not a store of cutouts. Run the scan first.")
+        self.path = path
+        self._group = zarr.open_group(path, mode="r")
+        #: Attributes of the group: bands, n_targets, partition, dtype, orientation ...
+        self.attributes: dict[str, Any] = dict(self._group.attrs)
+        #: Rows that are targets.
+        self.n_targets = int(self.attributes["n_targets"])
+
+    def read(self, start: int, stop: int) -> StoredBatch:
+        """Rows ``start`` to ``stop - 1`` as stored.
+
+        Raises
+        ------
+        IndexError
+            If there are no such targets.
+        RunError
+            If a partition is not written, or its checksums say that it is damaged.
+        """
+        step = self.column("step", start, stop) if "step" in self._group else None
+        return StoredBatch(self.column("image", start, stop), step)
+
+    def pixels(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows ``start`` to ``stop - 1`` as float32 fluxes, NaN where there is none; raises as :meth:`read`."""
+        batch = self.read(start, stop)
+        return batch.image.astype(np.float32) if batch.step is None else restore(batch.image, batch.step)
+
+    def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop - 1`` of any array of the store; raises as :meth:`read`."""
+        if not 0 <= start <= stop <= self.n_targets:
+            raise IndexError(f"{self.path} has targets 0 to {self.n_targets - 1}, not {start} to {stop - 1}")
+        array: Any = self._group[name]
+        rows = int(self.attributes["partition"])
+        pieces: list[NDArray[Any]] = [] if start < stop else [array[:0]]
+        for partition in range(start // rows, -(-stop // rows) if start < stop else 0):
+            low, high = max(start, partition * rows), min(stop, (partition + 1) * rows)
+            # zarr reads a file that is not there as fill values, without a word
+            file = _file(self.path, name, partition, array.ndim)
+            if not file.exists():
+                raise RunError(f"partition {partition} of {self.path} is not there ({file.name} of {name}). {_AGAIN}")
+            try:
+                pieces.append(array[low:high])
+            except (ValueError, RuntimeError) as error:
+                raise RunError(
+                    f"partition {partition} of {self.path} is damaged ({name}: {error}). {_AGAIN}"
+                ) from error
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+_AGAIN = "Cut it again: survey_scan partition RUN cutouts N"
+
+
+def _attributes(n_targets: int, spec: Cutouts, more: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader has to know, from the store alone."""
+    return {
+        "title": "cutouts of the targets of a survey_scan run",
+        "version": __version__,
+        "n_targets": n_targets,
+        "partition": spec.partition,
+        "bands": list(spec.bands),
+        "size": spec.size,
+        "dtype": spec.dtype,
+        "orientation": ORIENTATION,
+        "pixels": _PIXELS[spec.dtype],
+        "status": {
+            **{str(int(code)): text for code, text in REASONS.items()},
+            str(UNWRITTEN): "padding or not written",
+        },
+        **more,
+    }

@@ -1,0 +1,137 @@
+"""The only functions Dask ever calls: each does one partition of one stage and leaves a record.
+
+The order is always: forget the record, write the data, write the record. What travels through Dask is the path of the
+run, the number of the partition and its key; pixels and scores stay on disk.
+"""
+
+import resource
+import socket
+import time
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from survey_scan import ranking, records, state, store
+from survey_scan import scores as scoring
+from survey_scan.config import Config, Model
+from survey_scan.config_file import load
+from survey_scan.cutouts import cut_partition
+from survey_scan.errors import ModelError
+from survey_scan.identity import Key
+from survey_scan.layout import RunDirectory
+from survey_scan.schema import Status
+
+if TYPE_CHECKING:
+    from survey_scan.models import Network
+
+
+def cutouts(path: str, partition: int, key: Key) -> dict[str, Any]:
+    """Cut the targets of one partition out of the tiles and write its shard of the store.
+
+    Parameters
+    ----------
+    path : str
+        The run directory.
+    partition : int
+        Which partition.
+    key : dict
+        What the result depends on; goes into the record.
+
+    Returns
+    -------
+    dict
+        The record's facts: counts by status, problems with tiles, seconds, memory, host.
+    """
+    run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
+    record = run.record("cutouts", partition)
+    if (found := records.read(record)) and found["key"] == key:
+        return found  # its worker died after finishing it and before saying so
+    records.forget(run.record("scores", partition))  # of the old pixels
+    records.forget(record)
+    targets = pd.read_parquet(run.targets(partition))
+    cut = cut_partition(targets, config.images, config.cutouts, state.plan_facts(run).get("pixel_scale"))
+    store.write(run.store, partition, targets["object_id"].to_numpy(), targets["ra"], targets["dec"], cut)
+    facts = {
+        "targets": len(targets),
+        "status": _count(cut.status),
+        "problems": cut.problems,
+        "reads": cut.reads,
+        **_facts(began),
+    }
+    records.write(record, key, facts)
+    return facts
+
+
+def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
+    """Score the cutouts of one partition and write its score table.
+
+    Parameters
+    ----------
+    path, partition, key
+        As in :func:`cutouts`.
+
+    Returns
+    -------
+    dict
+        The record's facts: counts by status, seconds, memory, host.
+    """
+    run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
+    record = run.record("scores", partition)
+    if (found := records.read(record)) and found["key"] == key:
+        return found
+    records.forget(record)
+    targets = pd.read_parquet(run.targets(partition), columns=["object_id"])
+    spec = config.cutouts
+    network = _network(config.model.model_dump_json(), tuple(spec.bands), spec.size, spec.dtype, key["model"])
+    start = partition * spec.partition
+    table = scoring.score_partition(store.Reader(run.store), start, start + len(targets), network)
+    scoring.write(run.scores(partition), table)
+    facts = {"targets": len(table), "status": _count(table["status"].to_numpy()), **_facts(began)}
+    records.write(record, key, facts)
+    return facts
+
+
+def top(path: str, partitions: list[int]) -> pd.DataFrame:
+    """The best targets of some partitions, at most as many as there will be candidates."""
+    run, config = RunDirectory(Path(path)), _config(path)
+    best = [ranking.top(pd.read_parquet(run.targets(p)), pd.read_parquet(run.scores(p)), config.ranking) for p in partitions]
+    return ranking.merge(best, config.ranking)
+
+
+def merge(path: str, tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The best targets of several tables of best targets."""
+    return ranking.merge(tables, _config(path).ranking)
+
+
+def _config(path: str) -> Config:
+    return load(RunDirectory(Path(path)).config_resolved)
+
+
+@lru_cache(maxsize=1)
+def _network(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str) -> "Network":
+    """The network, loaded once a process and again only when its file or its section changes."""
+    from survey_scan import models
+
+    model = Model.model_validate_json(section)
+    if state.model_digest(model) != sha:
+        raise ModelError(f"{model.path} changed while the scan was running. Run again: its targets are scored anew.")
+    return models.load(model, list(bands), size, dtype)
+
+
+def _count(status: "np.ndarray[Any, Any]") -> dict[str, int]:
+    """Counts by status code, as text because JSON keys are text."""
+    return {str(int(Status(code))): n for code, n in sorted(Counter(status.tolist()).items())}
+
+
+def _facts(began: float) -> dict[str, Any]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "seconds": round(time.perf_counter() - began, 3),
+        "peak_mem": peak,
+        "host": socket.gethostname(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

@@ -1,0 +1,96 @@
+"""Read a whole run again and say whether its parts belong together."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from survey_scan import overview, planning, ranking, state, store, tasks
+from survey_scan.config import Config
+from survey_scan.config_file import load
+from survey_scan.errors import RunError
+from survey_scan.layout import RunDirectory
+from survey_scan.schema import Status
+
+
+def verify(run: RunDirectory) -> dict[str, Any]:
+    """Check every finished partition and the ranking.
+
+    Targets against their digest; the shard's checksums; ids and status row by row between targets, store and scores;
+    the candidates against a ranking made anew.
+
+    Returns
+    -------
+    dict
+        ``ok``, how many partitions were read, and the problems as texts.
+
+    Raises
+    ------
+    RunError
+        If this is no planned run directory.
+    """
+    state.read_manifest(run)
+    config = load(run.config_resolved)
+    standing = state.standing(run, config)
+    found: list[str] = []
+    for row in standing.partitions.itertuples():
+        found += list(_partition(run, config, standing, int(row.partition), str(row.targets_digest)))
+    if standing.complete:
+        found += _ranking(run, standing)
+    counts = overview.counts(run, standing)
+    return {
+        "run": str(run),
+        "ok": not found,
+        "partitions": len(standing.partitions),
+        "cutouts": len(standing.done["cutouts"]),
+        "scores": len(standing.done["scores"]),
+        "complete": standing.complete,
+        "counts": counts,
+        "problems": found,
+    }
+
+
+def _partition(run: RunDirectory, config: Config, standing: state.Standing, p: int, digest: str) -> Iterator[str]:
+    try:
+        targets = pd.read_parquet(run.targets(p))
+    except (OSError, ValueError) as error:
+        yield f"targets {p:05d}: {error}"
+        return
+    if planning.targets_digest(targets) != digest:
+        yield f"targets {p:05d}: the content differs from its digest in {run.partitions}"
+    cut = None
+    if p in standing.done["cutouts"]:
+        start = p * config.cutouts.partition
+        stop = start + len(targets)
+        try:
+            reader = store.Reader(run.store)
+            reader.read(start, stop)
+            cut = reader.column("status", start, stop)
+            same = np.array_equal(reader.column("object_id", start, stop), targets["object_id"].to_numpy())
+        except RunError as error:
+            yield f"cutouts {p:05d}: {error}"
+        else:
+            if not same:
+                yield f"cutouts {p:05d}: object_id differs from the targets"
+    if p in standing.done["scores"]:
+        try:
+            scores = pd.read_parquet(run.scores(p))
+        except (OSError, ValueError) as error:
+            yield f"scores {p:05d}: {error}"
+            return
+        if not scores["object_id"].equals(targets["object_id"]):
+            yield f"scores {p:05d}: object_id differs from the targets"
+        status = scores["status"].to_numpy()
+        if cut is not None and not np.array_equal(np.where(status == Status.NOT_FINITE, Status.OK, status), cut):
+            yield f"scores {p:05d}: status differs from the cutouts"
+        if not np.array_equal(np.isfinite(scores["logit"]), status == Status.OK):
+            yield f"scores {p:05d}: a logit without status ok, or the other way round"
+
+
+def _ranking(run: RunDirectory, standing: state.Standing) -> Iterator[str]:
+    config = load(run.config_resolved)
+    again = ranking.merge([tasks.top(str(run), [int(p)]) for p in standing.partitions["partition"]], config.ranking)
+    candidates = pd.read_parquet(run.candidates_parquet)
+    if not candidates["object_id"].equals(again["object_id"]):
+        yield f"{run.candidates_parquet.name}: ranking the scores again gives other candidates"

@@ -1,0 +1,22 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def survey_data() -> Path:
+    """Real survey files; the folder is named by SURVEY_SCAN_DATA."""
+    folder = os.environ.get("SURVEY_SCAN_DATA")
+    if not folder:
+        pytest.skip("real survey files: set SURVEY_SCAN_DATA to their folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def scheduler():
+    """Address of a Dask scheduler with two workers, for all scans of these tests."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, preload=["survey_scan.worker"]) as cluster:
+        yield cluster.scheduler_address

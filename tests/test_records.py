@@ -1,0 +1,88 @@
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from survey_scan import errors, identity, records
+from survey_scan.schema import REASONS, SEVERITY, Status
+
+
+def test_record_is_absent_or_whole(tmp_path):
+    path = tmp_path / "records" / "cutouts" / "00001.json"
+    assert records.read(path) is None
+    records.write(path, {"targets": "a"}, {"n": 3})
+    assert records.read(path) == {"key": {"targets": "a"}, "n": 3}
+    assert [p.name for p in path.parent.iterdir()] == ["00001.json"]
+    records.forget(path)
+    records.forget(path)
+    assert records.read(path) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"n": 3}', b'{"key": 1}', b"\xff\xfe"])
+def test_what_is_no_record_counts_as_not_finished(tmp_path, content):
+    path = tmp_path / "r.json"
+    path.write_bytes(content)
+    assert records.read(path) is None
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    records.write_json(path, {"old": 1})
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        records.write_json(path, {"new": 1})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+keys = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("xyz"))
+
+
+@given(keys, keys)
+def test_explain_is_empty_exactly_for_equal_keys(old, new):
+    changed = identity.explain(old, new)
+    assert (not changed) == (old == new)
+    assert set(changed) == {k for k in old | new if old.get(k) != new.get(k)}
+
+
+def test_explain_without_an_old_key():
+    assert identity.explain(None, {"a": "x"}) == ["new"]
+
+
+@given(st.recursive(st.none() | st.integers() | st.text() | st.floats(allow_nan=False), lambda c: st.dictionaries(st.text(), c)))
+def test_digest_does_not_depend_on_the_order_of_keys(value):
+    turned = dict(reversed(value.items())) if isinstance(value, dict) else value
+    assert identity.digest(value) == identity.digest(turned)
+
+
+def test_digest_of_a_folder_sees_names_and_content(tmp_path):
+    def model(name, files):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        return identity.digest_path(folder)
+
+    first = model("one", {"a": "1", "b": "2"})
+    assert model("same", {"b": "2", "a": "1"}) == first
+    assert model("renamed", {"a": "1", "c": "2"}) != first
+    assert model("changed", {"a": "1", "b": "3"}) != first
+
+
+def test_errors_travel_between_processes():
+    found = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.SurveyScanError)]
+    assert len(found) == 11
+    for kind in found:
+        error = kind(Status.MISSING, "m.fits: gone") if kind is errors.TileError else kind("m.fits: gone")
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy), copy.exit_code) == (kind, "m.fits: gone", error.exit_code)
+
+
+def test_every_status_has_a_reason_and_a_severity():
+    assert set(REASONS) == set(Status) == set(SEVERITY)
