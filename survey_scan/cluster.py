@@ -89,7 +89,7 @@ def connect(resources: Resources, scheduler: str | None, logs: Path) -> Iterator
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=memory_per_worker(resources),
-                dashboard_address=None if resources.dashboard is None else f"127.0.0.1:{_free(resources.dashboard)}",
+                dashboard_address=f"127.0.0.1:{_free(resources.dashboard)}",
                 preload=["survey_scan.worker"],
                 env={worker.LOG: str(logs / "workers.log")},
                 silence_logs=logging.WARNING,

@@ -198,7 +198,7 @@ class Resources(Section):
     workers: PositiveInt | None = None
     memory: str | None = None
     retries: Annotated[int, Field(ge=0)] = 2
-    dashboard: Annotated[int, Field(ge=0, le=65535)] | None = 8787
+    dashboard: Annotated[int, Field(ge=0, le=65535)] = 8787
 
 
 class Config(Section):

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from survey_scan.config import Config
+from survey_scan.config import Config, Run
 from survey_scan.errors import ConfigError
 
 #: Where a value stands: the keys and list positions from the top of the file down to it.
@@ -64,6 +64,8 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Config:
         With every problem found, one a line, each with its place.
     """
     data, places, problems = _read(path)
+    if isinstance(data.get("run"), dict):
+        data["run"].setdefault("directory", str(Run.model_fields["directory"].default))  # a path like any other
     _resolve_paths(data, path.absolute().parent, places, problems)
     for setting in settings:
         _apply(data, places, setting, problems)

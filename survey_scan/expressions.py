@@ -5,12 +5,13 @@ An expression holds column names, numbers, 'texts', ``True`` and ``False``, arit
 evaluated, and Python's ``eval`` never. Between whole numbers ``&`` and ``|`` act on their bits.
 
 A number that is NaN or infinite is missing, and so is what arithmetic cannot give (``log10(0)``, ``1 / 0``). A
-comparison with a missing number, ``!=`` too, is *undecided*; ``not``, ``and`` and ``or`` follow Kleene's three-valued logic
-(:mod:`survey_scan.logic`), so that ``mag > 20`` and ``not mag <= 20`` mean the same. A cut selects where it is true.
+comparison with a missing number, ``!=`` too, is *undecided*; ``not``, ``and`` and ``or`` follow Kleene's three-valued
+logic (:mod:`survey_scan.logic`), so that ``mag > 20`` and ``not mag <= 20`` mean the same. A cut selects where it is true.
 """
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -99,7 +100,7 @@ def parse(text: str) -> Expression:
     SelectionError
         If it is not an expression, or holds what is not allowed; with the place (characters count from 1).
     """
-    line = text.strip().replace("\n", " ")
+    line = re.sub(r"\s*\n\s*", " ", text.strip())
     if len(line) > _LONGEST:
         raise SelectionError(f"'{line[:30]}...' is {len(line)} characters long; at most {_LONGEST} are read. Split it.")
     try:
@@ -127,6 +128,8 @@ class _Check:
         match node:
             case ast.Name(id=name):
                 return [name]
+            case ast.Constant(value=int() as constant) if constant >= 2**64:
+                raise self.error(node, "is too large a number")
             case ast.Constant(value=constant) if isinstance(constant, int | float | str):
                 return []
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not() | ast.Invert(), operand=operand):
@@ -153,10 +156,14 @@ class _Check:
                 joined = isinstance(part, ast.BinOp) and isinstance(part.op, ast.BitAnd | ast.BitOr)
                 if joined and not self._bracketed(part):
                     raise self.error(part, "binds before the comparison beside it. Write 'and' / 'or', or put brackets")
-            if not isinstance(op, ast.In | ast.NotIn):
+            if isinstance(op, tuple(_COMPARISONS)):
                 found += self.names(right)
+            elif not isinstance(op, ast.In | ast.NotIn):
+                raise self.error(right, "is compared with 'is'")
             elif not isinstance(right, ast.List | ast.Tuple | ast.Set) or not all(map(_is_constant, right.elts)):
                 raise self.error(right, "is not a list of numbers or texts, such as 'in [1, 2]'")
+            else:
+                found += [name for element in right.elts for name in self.names(element)]
         return found
 
     def _bracketed(self, node: ast.expr) -> bool:
@@ -209,7 +216,7 @@ class _Evaluation:
         raise AssertionError(f"{ast.dump(node)} passed the check")
 
     def number(self, node: ast.expr) -> Any:
-        return self._floats(node, self.kind(node, "number"))
+        return np.asarray(self.kind(node, "number").data, np.float64)
 
     def condition(self, node: ast.expr) -> Value:
         return self.kind(node, "condition")
@@ -219,12 +226,6 @@ class _Evaluation:
         if found.kind != kind:
             raise self.error(node, f"is {KINDS[found.kind]} where {KINDS[kind]} is needed")
         return found
-
-    def _floats(self, node: ast.expr, number: Value) -> Any:
-        try:
-            return np.asarray(number.data, np.float64)
-        except OverflowError:
-            raise self.error(node, "is too large a number") from None
 
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Value:
         if isinstance(op, ast.In | ast.NotIn):

@@ -87,6 +87,8 @@ def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, d
     outside = (names == "").to_numpy()
     zone = np.where(outside, zones(selected["ra"].to_numpy(), selected["dec"].to_numpy()), 0).astype(np.int32)
     frame = selected.drop(columns="tile", errors="ignore").reset_index(drop=True)
+    for name in frame.columns[[dtype.kind not in "iufb" for dtype in frame.dtypes]]:
+        frame[name] = frame[name].astype("str")  # Dask has made them another kind of string
     frame.insert(3, "tile", names)
     frame.insert(4, "zone", zone)
     codes, labels = pd.factorize(frame["tile"], sort=True)
@@ -192,8 +194,9 @@ def targets_digest(targets: pd.DataFrame) -> str:
     sha = hashlib.sha256()
     for name in targets.columns:
         column = targets[name]
-        sha.update(f"{name}:{column.dtype}:{len(column)}\0".encode())
-        if column.dtype.kind in "iufb":
+        numbers = column.dtype.kind in "iufb"
+        sha.update(f"{name}:{column.dtype if numbers else 'str'}:{len(column)}\0".encode())
+        if numbers:
             values = column.to_numpy()
             sha.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes())
         else:

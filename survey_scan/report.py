@@ -26,7 +26,7 @@ def plan(run: RunDirectory, say: Say) -> None:
     for row in flow.itertuples():
         say(f"  {row.cut!s:<{width}}  {row.kept:>13,} kept {row.removed:>13,} removed  {row.fraction:7.2%}")
     n_targets = int(partitions["n_targets"].sum())
-    say(f"plan        {n_targets:,} targets in {len(partitions):,} partitions on {facts['n_tiles']:,} tiles")
+    say(f"plan        {n_targets:,} targets in {len(partitions):,} partitions on {facts['n_tiles']:,} tile(s)")
     if n_targets != facts["selected"]:
         say(f"            limited to the first {n_targets:,} of {facts['selected']:,} selected objects")
 

@@ -36,7 +36,7 @@ def verify(run: RunDirectory) -> dict[str, Any]:
     found: list[str] = []
     for row in standing.partitions.itertuples():
         found += list(_partition(run, config, standing, int(row.partition), str(row.targets_digest)))
-    if standing.complete:
+    if standing.complete and not found:  # a ranking of damaged scores says nothing
         found += _ranking(run, standing)
     counts = overview.counts(run, standing)
     return {

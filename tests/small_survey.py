@@ -107,7 +107,7 @@ def make(folder: Path, n_objects: int = 3000, side: int = SIDE, seed: int = 7) -
         "cutouts": {"bands": ["g", "r"], "size": 20, "partition": 256},
         "model": {"path": "loopback"},
         "ranking": {"top": 500},
-        "resources": {"workers": 2, "dashboard": None},
+        "resources": {"workers": 2, "dashboard": 0},
     }  # fmt: skip
     survey.config.write_text(yaml.safe_dump(config, sort_keys=False))
     return survey

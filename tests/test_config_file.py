@@ -139,6 +139,7 @@ def test_settings_replace_and_are_named_in_problems(tmp_path, monkeypatch):
     path = tmp_path / "sub" / "lrg.yaml"
     path.parent.mkdir()
     path.write_text(MINIMAL)
+    assert load(path).run.path == path.parent / "runs" / "lrg"
     config = load(path, ("ranking.top=7", "cutouts.dtype=int16", "catalogue.missing=[1e3]", "model.path=m.keras"))
     assert (config.ranking.top, config.cutouts.dtype, config.catalogue.missing) == (7, "int16", [1000.0])
     assert config.model.path == str(tmp_path / "m.keras")  # typed in this folder, so meant in this folder

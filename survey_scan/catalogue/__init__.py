@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from survey_scan.catalogue import csv, fits, parquet
-from survey_scan.catalogue.columns import Column, Read, Table, Type, canonical, common, find, listed, text
+from survey_scan.catalogue.columns import Column, Read, Source, Table, Type, canonical, common, find, listed, text
 from survey_scan.config import Catalogue, Magnitude
 from survey_scan.errors import CatalogueError
 
@@ -79,6 +79,8 @@ def survey(config: Catalogue) -> Contents:
         sources = {path: find(name, table.columns, path, key) for path, table in tables.items()}
         used.add(sources[files[0]].name)
         columns = [(path, tables[path].columns[source.name]) for path, source in sources.items()]
+        if key == "catalogue.id_column":
+            columns = [(path, _exact(path, sources[path], column)) for path, column in columns]
         types[name] = common(columns, key, exact=key in ("catalogue.id_column", "catalogue.tile_column"))
         _check_use(name, key, types[name], files[0])
     slices = tuple(Slice(path, *piece) for path, table in tables.items() for piece in table.slices)
@@ -134,7 +136,8 @@ def read_slice(piece: Slice, config: Catalogue, types: dict[str, Type]) -> pd.Da
     -------
     DataFrame
         object_id (int64, uint64 or str), ra, dec (float64, deg, NaN if missing), tile (str, if configured), then
-        ``config.columns`` and ``config.magnitudes``; in decimal columns what is missing is NaN.
+        ``config.columns`` and ``config.magnitudes``. In columns of decimal numbers, what is missing in the file or
+        equals one of ``config.missing`` is NaN; the sentinels do not count in positions.
 
     Raises
     ------
@@ -230,6 +233,11 @@ def _ids(config: Catalogue) -> list[str]:
     return [config.id_column] if isinstance(config.id_column, str) else list(config.id_column)
 
 
+def _exact(path: str, source: Source, column: Column) -> Column:
+    """The column, of a CSV file with a type that holds all of its identifiers."""
+    return csv.identifiers(path, source.name) if _format(path) == "csv" else column
+
+
 def _check_use(name: str, key: str, kind: Type, path: str) -> None:
     if key == "catalogue.id_column" and kind not in ("int64", "uint64", "str"):
         raise CatalogueError(f"{key}: column '{name}' of {path} is {kind}. An identifier is a whole number or a text.")
@@ -244,7 +252,7 @@ def _table(config: Catalogue, types: dict[str, Type], read: dict[str, Read], pat
 
     table = {"object_id": _identifier(config, types, read, path)}
     for own, name in (("ra", config.ra_column), ("dec", config.dec_column)):
-        table[own] = canonical(read[name], "float64", config.missing)
+        table[own] = canonical(read[name], "float64", ())  # 99 is a right ascension
     if config.tile_column is not None:
         table["tile"] = text(read[config.tile_column].values)
     for own, name in config.columns.items():

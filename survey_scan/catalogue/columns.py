@@ -15,6 +15,10 @@ from survey_scan.errors import CatalogueError
 #: Types a column has in a catalogue table; narrower integers are widened.
 Type = Literal["int64", "uint64", "float32", "float64", "bool", "str"]
 
+#: How near (relatively) a number must be to a sentinel: in DES Y6 magnitudes -9.999e9 comes with the extinction
+#: subtracted, as -9999000000.07.
+_NEAR = 1e-9
+
 
 @dataclass(frozen=True)
 class Column:
@@ -166,7 +170,7 @@ def canonical(read: Read, kind: Type, missing: Iterable[float]) -> pd.Series:
     kind : Type
         The type it is to have.
     missing : iterable of float
-        Values of decimal numbers that mean NaN.
+        Values that mean NaN, in columns of decimal numbers.
     """
     values, gaps = read
     if kind == "str":
@@ -174,8 +178,9 @@ def canonical(read: Read, kind: Type, missing: Iterable[float]) -> pd.Series:
     array = np.asarray(values)
     if kind in ("float32", "float64"):
         gaps = np.zeros(array.shape, bool) if gaps is None else gaps
-        for sentinel in missing:  # compared as the file holds it: -9.999e9 is another number as float32
-            gaps = gaps | (array == (np.float32(sentinel) if array.dtype == np.float32 else sentinel))
+        for sentinel in missing:
+            near = np.finfo(array.dtype).eps if array.dtype == np.float32 else _NEAR
+            gaps = gaps | (np.abs(array - sentinel) <= near * abs(sentinel))
         array = array.astype(kind)
         array[gaps] = np.nan
     return pd.Series(array.astype(kind, copy=False))

@@ -1,7 +1,8 @@
 """CSV files with a header line, comma or semicolon, read in slices of bytes.
 
-Types come from the first block of the file: whole numbers are exact in the column of identifiers, those of other
-columns become float64, so that a blank cell further down can be NaN. A line break inside quotes is not understood.
+Types come from the first block of the file, in which whole numbers are taken for float64, so that a blank cell further
+down can be NaN; only the column of identifiers is read to its end (:func:`identifiers`), and exact. A line break inside
+quotes is not understood.
 """
 
 import io
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from survey_scan.catalogue.columns import Column, Read, Table
+from survey_scan.catalogue.columns import Column, Read, Table, Type
 from survey_scan.errors import CatalogueError
 
 #: Bytes from which types and the length of a line are told.
@@ -75,6 +76,40 @@ def read(path: str, names: list[str], start: int, stop: int, types: dict[str, st
     return found
 
 
+def identifiers(path: str, name: str) -> Column:
+    """The type of a column that holds identifiers: int64, else uint64, else texts. Reads the whole file.
+
+    Raises
+    ------
+    CatalogueError
+        If the file cannot be read.
+    """
+    header, separator, start, _ = _header(path)
+    kinds: list[Type] = ["int64", "uint64", "str"]
+    with Path(path).open("rb") as file:
+        file.seek(start)
+        if not file.read(1):
+            return Column("str")
+        file.seek(start)
+        options = pc.ConvertOptions(column_types={name: pa.string()}, include_columns=[name])
+        try:
+            for batch in pc.open_csv(file, pc.ReadOptions(column_names=header), _parsing(separator), options):
+                kinds = [kind for kind in kinds if _holds(kind, batch.column(0))]
+        except pa.ArrowInvalid as error:
+            raise _unreadable(path, error) from None
+    return Column(kinds[0], nullable=True)
+
+
+def _holds(kind: Type, texts: pa.Array) -> bool:
+    if kind == "str":
+        return True
+    try:
+        texts.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def _header(path: str) -> tuple[list[str], str, int, int]:
     """Column names, separator, first byte of the rows, size of the file."""
     try:
@@ -107,21 +142,27 @@ def _parse(
         return pc.read_csv(
             io.BytesIO(block),
             read_options=pc.ReadOptions(column_names=header, use_threads=False, block_size=max(len(block), 1)),
-            parse_options=pc.ParseOptions(delimiter=separator),
+            parse_options=_parsing(separator),
             convert_options=options,
         )
     except pa.ArrowInvalid as error:
-        raise CatalogueError(
-            f"catalogue.files: {path} cannot be read ({error}). A column's type is told from the first rows: mend the "
-            "file, or write it as Parquet."
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _parsing(separator: str) -> pc.ParseOptions:
+    return pc.ParseOptions(delimiter=separator)
+
+
+def _unreadable(path: str, error: Exception) -> CatalogueError:
+    return CatalogueError(
+        f"catalogue.files: {path} cannot be read ({error}). A column's type is told from the first rows: mend the file, "
+        "or write it as Parquet."
+    )
 
 
 def _column(kind: pa.DataType) -> Column:
-    if pa.types.is_integer(kind):
-        return Column("int64", nullable=True)
     if pa.types.is_boolean(kind):
         return Column("bool")
-    if pa.types.is_floating(kind) or pa.types.is_null(kind):
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
         return Column("float64")
     return Column("str")

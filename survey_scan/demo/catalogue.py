@@ -10,9 +10,9 @@ from survey_scan.demo.galaxies import Rng, SkyObject
 from survey_scan.demo.photometry import BANDS, SKY_NOISE, ZERO_POINT
 
 FIRST_ID = 1_140_000_001
-MAG_I = (16.0, 21.7)
+MAG_I = (16.0, 21.5)
 """Range of MAG_AUTO_I of the parent sample."""
-G_R = (0.5, 2.0)
+G_R = (0.4, 2.2)
 """Range of MAG_AUTO_G - MAG_AUTO_R of the parent sample."""
 GALAXY_CLASS = 2
 """Least EXTENDED_CLASS_COADD of the parent sample."""

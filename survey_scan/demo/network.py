@@ -8,7 +8,7 @@ CUTOUT_SIZE = 45
 """Width in pixels of the cutouts the network takes: 11.8 arcsec."""
 
 
-def build(filters: tuple[int, int, int] = (16, 24, 32)) -> Any:
+def build(filters: tuple[int, int, int] = (12, 16, 24)) -> Any:
     """Build the network.
 
     Its input are raw pixels (45, 45, 3): counts at zero point 30 in g, r, i, missing pixels 0. It divides each

@@ -11,6 +11,8 @@ Float = NDArray[np.float32]
 CUSP_HALF = 4
 """Half width in pixels of the box at a component's centre that is oversampled."""
 CUSP_OVERSAMPLING = 5
+SOFTENING = 0.03
+"""Pixels: stands for the mean of the cusp over one point of the finer grid, which is 0.2 pixels wide."""
 FAINTEST = 0.04
 """A stamp ends where the component falls below this fraction of the sky noise of a pixel."""
 LARGEST_HALF = 160
@@ -85,16 +87,16 @@ def brightness(component: Component, x: Float, y: Float) -> Float:
     dx, dy = x - np.float32(component.x), y - np.float32(component.y)
     u = (dx * cos + dy * sin) / np.float32(component.radius)
     v = (dy * cos - dx * sin) / np.float32(component.radius * component.axis_ratio)
-    r2 = u * u + v * v
+    r2 = u * u + v * v + np.float32((SOFTENING / component.radius) ** 2 / component.axis_ratio)
     if component.ring:
-        return np.exp(np.float32(-16.0) * (np.sqrt(r2) - np.float32(component.ring)) ** 2)
+        return np.asarray(np.exp(-16.0 * (np.sqrt(r2) - np.float32(component.ring)) ** 2), np.float32)
     if component.index == 4.0:
         power = np.sqrt(np.sqrt(np.sqrt(r2)))
     elif component.index == 1.0:
         power = np.sqrt(r2)
     else:
         power = r2 ** np.float32(0.5 / component.index)
-    image = np.exp(np.float32(-sersic_b(component.index)) * power)
+    image: Float = np.exp(np.float32(-sersic_b(component.index)) * power)
     image *= np.float32(central_brightness(component))
     if component.arms:
         winding = np.float32(np.copysign(2.5, component.phase)) * np.log(np.sqrt(r2) + np.float32(0.2))

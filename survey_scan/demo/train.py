@@ -22,7 +22,7 @@ TRAIN_SEEDS = (1, 2, 3, 4, 5, 6)
 """Seeds of the skies the network learns from; never the demo's."""
 TRAIN_LENSES = 700
 """Lenses in each training sky, against 30 in the demo's: one target in five is a lens."""
-EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 10, 64, 2e-3, 1e-3
+EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 10, 64, 3e-3, 1e-3
 
 assert DEMO_SEED not in TRAIN_SEEDS
 
