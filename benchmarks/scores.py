@@ -1,15 +1,16 @@
-"""How much of a network's bare speed scoring keeps: a partition from the store to a score table, against the same pixels.
+"""How much of a network's bare speed scoring keeps: from the store to a score table, against the same pixels in memory.
 
-    python benchmarks/scores.py [--cores N] [--targets N] [--repeats N] [--network FILE.keras] [--dtype TYPE]
+    python benchmarks/scores.py [--cores N] [--targets N] [--repeats N] [--network FILE.keras] [--dtype TYPE] [--jit]
 
-The bare call is the network in a ``tf.function`` of fixed shape, on float32 batches in memory, and nothing else. ``predict``
-is ``model.predict(batch, verbose=0)`` in a loop. Scoring is ``scores.score_partition`` on a store in a temporary folder, and
-``scores.write``. They take turns within one run and in both orders; ratios are of the medians, by the clock and by the
-processor's time, which other programs on the machine disturb less. Prints JSON.
+``bare`` is the network in a ``tf.function`` of fixed shape, on float32 batches in memory, and nothing else. ``scoring``
+is ``scores.score_partition`` on a store in a temporary folder, and ``scores.write``. ``predict`` is
+``model.predict(batch, verbose=0)`` in a loop. ``feed`` is scoring with a network that takes no time. They take turns
+within one run and in both orders; ratios are of the medians, by the clock and by the processor's time, which other
+programs on the machine disturb less. Prints JSON.
 
 Without ``--network`` the networks are the ResNet of CMU DeepLens (Lanusse et al. 2018; 3.5 million parameters, random
-weights, which cost as much as trained ones), at 64 and 45 pixels, and one of 28 thousand parameters, about the cheapest that
-finds lenses. ``feed`` is how fast targets come out of the store for a network that takes no time.
+weights, which cost as much as trained ones), at 64 and 45 pixels, and one of 28 thousand parameters, which is about the
+cheapest that finds lenses.
 """
 
 import argparse
@@ -31,7 +32,6 @@ from survey_scan import models, scores, store
 from survey_scan.config import Cutouts, Model
 from survey_scan.imaging.base import Cutouts as Pixels
 from survey_scan.models.network import Network
-from survey_scan.models.network import Pixels as Kind
 from survey_scan.models.runtime import configure_tensorflow
 
 BANDS = ["g", "r", "i"]
@@ -134,6 +134,7 @@ def measure(name: str, model: Any, size: int, folder: Path, options: argparse.Na
         input_signature=[tf.TensorSpec((batch, size, size, len(BANDS)), tf.float32)],
         jit_compile=options.jit,
     )
+    nothing = Nothing(network.pixels, batch)
     rows = [slice(first, first + batch) for first in range(0, n, batch)]
     got = scores.score_partition(reader, 0, n, network)["logit"].to_numpy()
     p = np.concatenate([bare(tf.constant(pixels[at])).numpy()[:, 0] for at in rows])
@@ -142,7 +143,7 @@ def measure(name: str, model: Any, size: int, folder: Path, options: argparse.Na
             "bare": lambda: [bare(tf.constant(pixels[at])).numpy() for at in rows],
             "scoring": lambda: scores.write(folder / "part.parquet", scores.score_partition(reader, 0, n, network)),
             "predict": lambda: [model.predict(pixels[at], verbose=0) for at in rows],
-            "feed": lambda: scores.score_partition(reader, 0, n, Nothing(Kind(tuple(BANDS), size, options.dtype), batch)),
+            "feed": lambda: scores.score_partition(reader, 0, n, nothing),
         },
         options.repeats,
     )

@@ -133,15 +133,15 @@ def _free(port: int) -> int:
 def _logging_to(path: Path) -> Iterator[None]:
     """Dask's messages go to a file: its tracebacks at shutdown would bury what the user must read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    logger = logging.getLogger("distributed")
-    before = (logger.handlers[:], logger.propagate, logger.level)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
+    loggers = [logging.getLogger(name) for name in worker.LOGGERS]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
     try:
         yield
     finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
         handler.close()
-        logger.handlers, logger.propagate = before[:2]
-        logger.setLevel(before[2])

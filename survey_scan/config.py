@@ -6,7 +6,7 @@ Paths are absolute here: :mod:`survey_scan.config_file` resolves them against th
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator, model_validator
 
 #: Rows of one chunk inside a shard: 256 is where both writing and reading batches are fastest (see docs/architecture.md).
 CHUNK_ROWS = 256
@@ -168,9 +168,17 @@ class Cutouts(Section):
 class Normalisation(Section):
     """``clip((pixels - offset) / scale)``, one number or one a band, before the network."""
 
-    offset: float | list[float] = 0.0
-    scale: float | list[float] = 1.0
-    clip: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    offset: FiniteFloat | list[FiniteFloat] = 0.0
+    scale: FiniteFloat | list[FiniteFloat] = 1.0
+    clip: Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if 0 in (self.scale if isinstance(self.scale, list) else [self.scale]):
+            raise ValueError("'scale' must not be 0: pixels are divided by it")
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"'clip' is [lowest, highest], not {self.clip}")
+        return self
 
 
 class Model(Section):
@@ -180,7 +188,7 @@ class Model(Section):
     output: Literal["probability", "logit"] | None = None
     column: Annotated[int, Field(ge=0)] | None = None
     normalisation: Normalisation | None = None
-    nan_fill: float = 0.0
+    nan_fill: FiniteFloat = 0.0
     batch_size: PositiveInt = 256
     jit: bool = False
 

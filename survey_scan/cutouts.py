@@ -1,6 +1,8 @@
 """The cutouts of one partition: targets in, pixels and a status for each out."""
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from survey_scan import config
 from survey_scan.imaging import fits_tiles
@@ -12,7 +14,11 @@ CUTOUTS_VERSION = "1"
 
 
 def cut_partition(
-    targets: pd.DataFrame, images: config.Images, spec: config.Cutouts, pixel_scale: float | None = None
+    targets: pd.DataFrame,
+    images: config.Images,
+    spec: config.Cutouts,
+    pixel_scale: float | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> Cutouts:
     """Cut the targets of one partition.
 
@@ -24,6 +30,9 @@ def cut_partition(
         Sections ``images`` and ``cutouts`` of the configuration.
     pixel_scale : float, optional
         Arcseconds a pixel of this survey; a tile that differs by more than 0.5 % is not used.
+    out : ndarray of float32, shape (at least n, size, size, bands), optional
+        Memory to cut into, so that a worker need not get 200 MB anew from the system for each partition (15 % of the
+        time in a virtual machine). What it held is overwritten; the result's pixels are a part of it.
 
     Returns
     -------
@@ -35,7 +44,7 @@ def cut_partition(
     OSError
         If the file system fails, as opposed to one file.
     """
-    return fits_tiles.cut(targets, images, spec, pixel_scale)
+    return fits_tiles.cut(targets, images, spec, pixel_scale, out)
 
 
 def projected_bytes(spec: config.Cutouts, images: config.Images, layout: Layout) -> int:

@@ -6,7 +6,8 @@ evaluated, and Python's ``eval`` never. Between whole numbers ``&`` and ``|`` ac
 
 A number that is NaN or infinite is missing, and so is what arithmetic cannot give (``log10(0)``, ``1 / 0``). A
 comparison with a missing number, ``!=`` too, is *undecided*; ``not``, ``and`` and ``or`` follow Kleene's three-valued
-logic (:mod:`survey_scan.logic`), so that ``mag > 20`` and ``not mag <= 20`` mean the same. A cut selects where it is true.
+logic (:mod:`survey_scan.logic`), so that ``mag > 20`` and ``not mag <= 20`` mean the same. A cut selects where it is
+true.
 """
 
 import ast

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from types import FrameType
 
 from survey_scan.errors import Incomplete
@@ -69,6 +70,10 @@ def handled(run: RunDirectory, say: Callable[[str], None]) -> Iterator[Stop]:
             os._exit(Incomplete.exit_code)  # the workers end with the pipe that ties them to this process
         stop.first(name)
 
+    # multiprocessing's helper process minds SIGINT and SIGTERM of the group, but dies of SIGUSR1 unless born deaf to it.
+    usual = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    resource_tracker.ensure_running()
+    signal.signal(signal.SIGUSR1, usual)
     before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield stop

@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 #: Positions are looked up by cells of this fraction of the largest tile's radius: large enough that many positions of
 #: a cell share one search, small enough that few tiles are tried in vain.
 _CELL = 0.5
+#: Neighbouring tiles of one projection share the line of an edge: margins (radians) that differ by less than this are
+#: equal, and candidates come in the order of their names.
+_TIE = 1e-11
 #: Positions handled at once, which bounds memory.
 _CHUNK = 200_000
 
@@ -124,7 +127,7 @@ def refuse_nowhere(selected: int, table: pd.DataFrame | None, source: str) -> No
         raise ImageError(f"catalogue.tile_column: empty for all {selected:,} selected objects. Name another column.")
     known = table[CORNERS].dropna()
     if known.empty:
-        problem = f" The first: {table['problem'].iloc[0]}" if len(table) else ""
+        problem = f" The first: {table['problem'].iloc[0]}." if len(table) else ""
         raise ImageError(f"images: no tile of {source} has known corners.{problem} Check images.files and images.hdu.")
     dec = known[["dec1", "dec2", "dec3", "dec4"]].to_numpy()
     raise ImageError(
@@ -146,13 +149,13 @@ def _locate(positions: Floats, tiles: Tiles) -> NDArray[np.int32]:
     candidates = np.fromiter((i for some in found for i in some), np.int64, int(counts.sum()))
     starts = np.cumsum(counts) - counts
     best = np.full(len(positions), -1, np.int32)
-    margin = np.zeros(len(positions))  # sine of the angle to the nearest edge; 0 is on the edge, which is outside
+    margin = np.full(len(positions), -_TIE)  # sine of the angle to the nearest edge; 0 is on the edge, which is outside
     mine, first = counts[cell], starts[cell]
     for turn in range(int(counts.max(initial=0))):
         rows = np.flatnonzero(mine > turn)
         tile = candidates[first[rows] + turn]
         edge = _nearest_edge(positions[rows], tiles.normals[tile])
-        better = edge > margin[rows]
+        better = edge > margin[rows] + _TIE
         best[rows[better]] = tile[better]
         margin[rows[better]] = edge[better]
     return best

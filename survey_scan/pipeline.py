@@ -14,7 +14,7 @@ from survey_scan.errors import Incomplete
 from survey_scan.events import Events
 from survey_scan.interrupt import Stop
 from survey_scan.layout import RunDirectory
-from survey_scan.progress import Count, Progressing
+from survey_scan.progress import Count, Progressing, plan_lines
 from survey_scan.scan import Failure, Scan
 from survey_scan.state import Standing
 
@@ -93,7 +93,7 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
         say(f"dashboard   {client.dashboard_link or 'none'}")
         if standing is None:
             events.write("stage", stage="plan")
-            for line in planning.make_plan(config, run, client, options.limit).warnings:
+            for line in planning.make_plan(config, run, client, options.limit, plan_lines(say)).warnings:
                 say(f"warning     {line}")
             standing = state.standing(run, config)
         report.plan(run, say)
@@ -102,8 +102,8 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
             return
         report.todo(run, standing, say)
         if not run.store.exists():
-            _create_store(config, run)
-        failures = _scan(client, config, run, standing, stop, events, say)
+            create_store(config, run)
+        failures = scan(client, config, run, standing, stop, events, say)
         if failures:
             raise Incomplete(_failed(run, failures))
         events.write("stage", stage="rank")
@@ -114,7 +114,8 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
     report.closing(run, state.standing(run, config), say)
 
 
-def _create_store(config: Config, run: RunDirectory) -> None:
+def create_store(config: Config, run: RunDirectory) -> None:
+    """Create the store of a planned run, without any pixels."""
     facts = state.plan_facts(run)
     attributes = {
         "release": config.images.release,
@@ -124,7 +125,7 @@ def _create_store(config: Config, run: RunDirectory) -> None:
     store.create(run.store, facts["planned"], config.cutouts, np.dtype(facts["object_id"]), attributes)
 
 
-def _scan(
+def scan(
     client: "Client",
     config: Config,
     run: RunDirectory,
@@ -133,15 +134,22 @@ def _scan(
     events: Events,
     say: Callable[[str], None],
 ) -> list[Failure]:
+    """Do the cutouts and scores that are to do; those that failed come back.
+
+    Raises
+    ------
+    Incomplete
+        As :meth:`survey_scan.scan.Scan.go`.
+    """
     if not any(standing.todo.values()):
         return []
     events.write("stage", stage="scan")
     total = sum(standing.targets.values())
     counts = {s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in state.STAGES}
     with Progressing(counts, say) as progress:
-        scan = Scan(client, run, standing, config.resources.retries, progress, events, stop)
-        scan.go()
-    return scan.failures
+        partitions = Scan(client, run, standing, config.resources.retries, progress, events, stop)
+        partitions.go()
+    return partitions.failures
 
 
 def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> None:

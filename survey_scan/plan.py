@@ -94,9 +94,7 @@ def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, d
     codes, labels = pd.factorize(frame["tile"], sort=True)
     order = np.lexsort((zone, codes, outside))
     place, counts = np.unique(np.stack([outside, codes, zone]), axis=1, return_counts=True)
-    places = {
-        Place(bool(o), str(labels[c]), int(z)): int(n) for (o, c, z), n in zip(place.T, counts, strict=True)
-    }
+    places = {Place(bool(o), str(labels[c]), int(z)): int(n) for (o, c, z), n in zip(place.T, counts, strict=True)}
     return frame.iloc[order].reset_index(drop=True), places
 
 

@@ -245,7 +245,7 @@ def _finish(
     if readable.empty and len(tiles):
         raise ImageError(
             f"images.files: none of the {len(tiles):,} tiles with targets can be read. The first: "
-            f"{tiles['problem'].iloc[0]} Check images.files and images.hdu."
+            f"{tiles['problem'].iloc[0]}. Check images.files and images.hdu."
         )
     scale = config.images.pixel_scale
     if scale is None and len(readable):

@@ -37,9 +37,9 @@ def pixels(frame: pd.DataFrame, images: Images) -> tuple[Floats, Floats, pd.Data
     """
     x, y = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
     rows = {str(tile): index for tile, index in frame.groupby("tile").indices.items() if tile != ""}
-    infos = [_tile_info(images, tile) for tile in rows]
     facts = []
-    for (tile, index), (info, problem, sizes) in zip(rows.items(), infos, strict=True):
+    for tile, index in rows.items():
+        info, problem, sizes = _tile_info(images, tile)
         if info is not None:
             ra, dec = frame["ra"].to_numpy()[index], frame["dec"].to_numpy()[index]
             x[index], y[index] = world_to_pixel(info.cards, ra, dec)

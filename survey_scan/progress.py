@@ -99,6 +99,19 @@ class Progressing:
             self.say(f"{time.strftime('%H:%M:%S')}  {' · '.join(lines)}")
 
 
+def plan_lines(say: Callable[[str], None]) -> Callable[[str, int, int], None]:
+    """A callable that is told how far the plan is, and prints a line a minute."""
+    last = time.monotonic()
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_SECONDS:
+            last = time.monotonic()
+            say(f"{time.strftime('%H:%M:%S')}  plan: {what} {done:,}/{total:,}")
+
+    return report
+
+
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds as in ``2:05:09``, ``5:09`` or ``9 s``."""
     whole = round(seconds)

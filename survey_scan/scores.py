@@ -59,7 +59,9 @@ def score_partition(reader: Reader, start: int, stop: int, network: "Network") -
     bad = (status == Status.OK) & ~np.isfinite(logits)
     status[bad] = Status.NOT_FINITE
     logits[bad] = np.nan
-    return pd.DataFrame({"object_id": reader.column("object_id", start, stop), "logit": logits, "status": status})
+    ids = reader.column("object_id", start, stop)
+    ids = ids if ids.dtype.kind in "iu" else ids.astype(object)  # pandas makes its text type of these, as of a target's
+    return pd.DataFrame({"object_id": ids, "logit": logits, "status": status})
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
@@ -101,10 +103,9 @@ def _batches(
         stored = reader.read(start + first, start + min(first + block, len(wanted)))
         for at in _cuts(len(inside), batch_size - held, batch_size):
             take = inside[at]
-            whole = len(take) == len(stored.image)
-            image = stored.image if whole else stored.image[take]
-            step = stored.step if whole or stored.step is None else stored.step[take]
-            parts.append((first + take, image, step))
+            gap = take[-1] - take[0] >= len(take)
+            rows = take if gap else slice(take[0], take[-1] + 1)  # a slice copies nothing
+            parts.append((first + take, stored.image[rows], None if stored.step is None else stored.step[rows]))
             held += len(take)
             if held == batch_size:
                 yield _join(parts)
@@ -115,7 +116,7 @@ def _batches(
 
 def _cuts(n: int, first: int, step: int) -> Iterator[slice]:
     """Cut ``range(n)`` into a piece of ``first`` and further ones of ``step``."""
-    edges = [0, *range(first, n, step), n]
+    edges = [0, *range(first, n, step), n]  # n > 0: no piece is empty
     return (slice(a, b) for a, b in itertools.pairwise(edges))
 
 

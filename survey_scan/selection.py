@@ -119,9 +119,7 @@ def check(selection: Selection, columns: pd.DataFrame, source: str, unlisted: It
         raise SelectionError("\n".join(problem.text for problem in found))
 
 
-def problems(
-    selection: Selection, columns: pd.DataFrame, source: str, unlisted: Iterable[str] = ()
-) -> list[Problem]:
+def problems(selection: Selection, columns: pd.DataFrame, source: str, unlisted: Iterable[str] = ()) -> list[Problem]:
     """Everything wrong with a selection.
 
     Parameters

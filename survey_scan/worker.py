@@ -12,6 +12,9 @@ from typing import Any
 #: Environment variable with the file for a worker's own messages; without it they go where Dask sends them.
 LOG = "SURVEY_SCAN_WORKER_LOG"
 
+#: The loggers Dask gives handlers of their own.
+LOGGERS = ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application")
+
 
 def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker's main thread."""
@@ -21,5 +24,6 @@ def dask_setup(worker: Any) -> None:
         handler = logging.FileHandler(os.environ[LOG])
         handler.setLevel(logging.WARNING)
         handler.setFormatter(logging.Formatter(f"%(asctime)s {os.getpid()} %(name)s %(levelname)s %(message)s"))
-        logger = logging.getLogger("distributed")
-        logger.handlers, logger.propagate = [handler], False
+        for name in LOGGERS:
+            logging.getLogger(name).handlers = [handler]
+            logging.getLogger(name).propagate = False

@@ -14,6 +14,14 @@ def survey_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def networks_folder(tmp_path_factory: pytest.TempPathFactory):
+    """Keras files by name, each made when first asked for."""
+    from networks import Networks
+
+    return Networks(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="session")
 def scheduler():
     """Address of a Dask scheduler with two workers, for all scans of these tests."""
     from distributed import LocalCluster

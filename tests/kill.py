@@ -35,6 +35,7 @@ class Bench:
 
     def __init__(self, folder: Path, n_objects: int):
         self.survey = small_survey.make(folder / "survey", n_objects)
+        self.survey.edit(cutouts={"size": 48})
         self.folder = folder
         self.whole = self._start(folder / "whole")
         assert self.whole.wait(240) == 0, self.whole.stderr.read()
@@ -45,7 +46,11 @@ class Bench:
         return self.survey.command("run", "lrg.yaml", "--set", f"run.directory={run.parent}", "--set", f"run.name={run.name}")
 
     def _lasted(self, stage: str) -> float:
+        """Seconds: of cutouts and scores from the first partition's end to the last one's, else of the stage."""
         events = read_events(self.folder / "whole")
+        ends = [e["time"] for e in events if e["event"] == "finished" and e["stage"] == stage]
+        if ends:
+            return ends[-1] - ends[0]
         times = [e["time"] for e in events if e["event"] == "stage"] + [events[-1]["time"]]
         opened = [e["stage"] for e in events if e["event"] == "stage"].index(OPENS[stage])
         return times[opened + 1] - times[opened]
@@ -70,14 +75,15 @@ class Bench:
         """One kill and its resume; raises AssertionError if anything is lost, doubled or different."""
         run = self.copy(stage, f"{stage}-{victim}-{number}")
         process = self._start(run)
-        moment = rng.random()
+        moment, early = rng.random(), rng.random() < 0.2
         deadline = time.monotonic() + 60
-        while OPENS[stage] not in [e.get("stage") for e in read_events(run)]:
+        while not began(run, stage, early):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, f"{stage} never began"
             time.sleep(0.002)
         time.sleep(moment * self.lasts[stage])
         found = {"stage": stage, "victim": victim, "moment": round(moment, 3), "hit": shoot(process, victim, rng)}
+        found["early"] = early
         if victim == "worker":
             out, err = process.communicate(timeout=240)
             before = {}
@@ -100,6 +106,14 @@ class Bench:
         found["left_over"] = left
         shutil.rmtree(run)
         return found
+
+
+def began(run: Path, stage: str, early: bool) -> bool:
+    """Whether a stage has begun; of cutouts and scores, unless ``early``, whether their first partition is finished."""
+    events = read_events(run)
+    if stage in ("plan", "rank") or early:
+        return any(e["event"] == "stage" and e["stage"] == OPENS[stage] for e in events)
+    return any(e["event"] == "finished" and e["stage"] == stage for e in events)
 
 
 def shoot(process: subprocess.Popen, victim: str, rng: random.Random) -> bool:
@@ -138,7 +152,7 @@ def read_events(run: Path) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--moments", type=int, default=1)
-    parser.add_argument("--objects", type=int, default=6000)
+    parser.add_argument("--objects", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--stage", choices=STAGES, action="append")
     arguments = parser.parse_args()

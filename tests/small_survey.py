@@ -66,7 +66,7 @@ def header(column: int, row: int, side: int = SIDE) -> fits.Header:
     return wcs.to_header()
 
 
-def make(folder: Path, n_objects: int = 3000, side: int = SIDE, seed: int = 7) -> SmallSurvey:
+def make(folder: Path, n_objects: int = 3000, side: int = SIDE, seed: int = 7, bands: str = "gr") -> SmallSurvey:
     """Write tiles, catalogue and configuration.
 
     A10 lacks band r. Some objects lie outside every tile, some at edges; one in ten is blue and is cut.
@@ -77,7 +77,7 @@ def make(folder: Path, n_objects: int = 3000, side: int = SIDE, seed: int = 7) -
     for column in range(2):
         for row in range(2):
             name = f"A{column}{row}"
-            for band in "gr":
+            for band in bands:
                 if (name, band) == ("A10", "r"):
                     continue
                 image = rng.normal(0, 3, (side, side)).astype(np.float32)
@@ -103,8 +103,8 @@ def make(folder: Path, n_objects: int = 3000, side: int = SIDE, seed: int = 7) -
             "columns": {"mag_g": "MAG_G", "mag_r": "MAG_R"}, "rows_per_task": 1000,
         },
         "selection": {"define": {"g_r": "mag_g - mag_r"}, "cuts": {"red": "g_r > 0"}},
-        "images": {"files": "tiles/{tile}_{band}.fits.fz", "bands": ["g", "r"], "hdu": "SCI"},
-        "cutouts": {"bands": ["g", "r"], "size": 20, "partition": 256},
+        "images": {"files": "tiles/{tile}_{band}.fits.fz", "bands": list(bands), "hdu": "SCI"},
+        "cutouts": {"bands": list(bands), "size": 20, "partition": 256},
         "model": {"path": "loopback"},
         "ranking": {"top": 500},
         "resources": {"workers": 2, "dashboard": 0},

@@ -13,7 +13,10 @@ PACKAGE = Path(__file__).parent.parent / "survey_scan"
 LEVELS = [
     ["schema", "errors", "identity"],
     ["config", "config_file", "layout", "records", "store"],
-    ["expressions", "catalogue", "selection", "imaging", "locate", "plan", "cutouts", "models", "scores", "ranking", "candidates"],
+    [
+        "logic", "expressions", "catalogue", "selection", "imaging", "locate", "positions", "unique", "plan", "cutouts",
+        "models", "scores", "ranking", "candidates",
+    ],
     [
         "events", "lock", "interrupt", "worker", "state", "tasks", "planning", "cluster", "progress", "memory", "scan",
         "prepare", "overview", "report", "verify", "check", "pipeline", "single",

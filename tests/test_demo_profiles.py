@@ -22,8 +22,8 @@ def test_a_stamp_holds_its_flux_at_its_place(x, y, radius, axis_ratio, angle, in
     x0, y0, image = stamp(component, 100)
     assert image.sum() == pytest.approx(1.0, abs=0.05)
     columns, rows = np.arange(201) + x0, np.arange(201) + y0
-    assert (image.sum(axis=0) @ columns) / image.sum() == pytest.approx(x, abs=0.05)
-    assert (image.sum(axis=1) @ rows) / image.sum() == pytest.approx(y, abs=0.05)
+    assert (image.sum(axis=0) @ columns) / image.sum() == pytest.approx(x, abs=0.1)
+    assert (image.sum(axis=1) @ rows) / image.sum() == pytest.approx(y, abs=0.1)
 
 
 def test_half_of_the_light_lies_within_the_half_light_radius():

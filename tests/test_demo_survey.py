@@ -1,16 +1,20 @@
 """The embedded survey as it lies on disk: grid, compression, gaps, catalogue, truth."""
 
+from pathlib import Path
+
 import fitsio
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
+import survey_scan.demo
 from survey_scan.demo import files
 from survey_scan.demo.catalogue import G_R, GALAXY_CLASS, MAG_I
-from survey_scan.demo.photometry import SKY_NOISE
+from survey_scan.demo.photometry import PIXEL_SCALE, SKY_NOISE
 from survey_scan.demo.survey import DemoSurvey, make_survey
 
 SIZE, OVERLAP, MASK = 400, 120, 60
@@ -69,7 +73,7 @@ def test_ra_falls_with_x_and_dec_rises_with_y(survey):
     assert ra[1] < ra[0]
     assert dec[2] > dec[0]
     scale = (dec[2] - dec[0]) * 36.0
-    assert scale == pytest.approx(0.263, abs=1e-4)
+    assert scale == pytest.approx(PIXEL_SCALE, abs=1e-5)
 
 
 def test_an_overlap_shows_the_same_objects_with_other_noise(survey):
@@ -139,9 +143,8 @@ def test_catalogue_and_truth_hold_the_same_objects(survey, truth, catalogue):
     assert len(catalogue) == survey.n_objects == 444
     assert set(catalogue["COADD_OBJECT_ID"]) == set(truth["object_id"])
     order = np.argsort(np.asarray(catalogue["COADD_OBJECT_ID"]))
-    off = np.hypot(
-        (catalogue["RA"][order] - truth["ra"]) * np.cos(np.radians(truth["dec"])), catalogue["DEC"][order] - truth["dec"]
-    )
+    off_ra = (catalogue["RA"][order] - truth["ra"]) * np.cos(np.radians(truth["dec"]))
+    off = np.hypot(off_ra, catalogue["DEC"][order] - truth["dec"])
     assert np.max(off) * 3600.0 < 0.2
 
 
@@ -152,6 +155,15 @@ def test_every_lens_passes_the_cut(truth, catalogue):
     assert np.all((chosen["MAG_AUTO_I"] > MAG_I[0]) & (chosen["MAG_AUTO_I"] < MAG_I[1]))
     assert np.all((colour > G_R[0]) & (colour < G_R[1]))
     assert np.all(chosen["EXTENDED_CLASS_COADD"] >= GALAXY_CLASS)
+
+
+def test_the_configuration_makes_the_same_cut():
+    cuts = yaml.safe_load((Path(survey_scan.demo.__file__).parent / "demo.yaml").read_text())["selection"]["cuts"]
+    assert cuts == {
+        "bright": f"{MAG_I[0]:g} < mag_i < {MAG_I[1]:g}",
+        "red": f"{G_R[0]:g} < g_r < {G_R[1]:g}",
+        "galaxy": f"extended >= {GALAXY_CLASS}",
+    }
 
 
 def test_catalogue_has_the_sentinels_of_a_real_one(survey, catalogue):

@@ -224,11 +224,13 @@ def test_any_text_is_read_or_refused_with_a_message(text):
     [
         "__import__('os').system('true')", "a.real > 0", "a[0] > 0", "(lambda: 1)()", "[x for x in [1]]", "f'{a}'",
         "a if b else n", "{1: 2}", "(x := 1)", "abs(x=1)", "abs(*[a])", "a @ b", "a << 2", "a ^ b", "None", "...", "1j",
-        "b'x'", "a is b", "(yield)", "await a", "[1, 2]", "a in b", "a in [b]", "a in [[1]]", "a in [1, " + "9" * 400 + "]", "print(a)", "~a", "-flag",
+        "b'x'", "a is b", "(yield)", "await a", "[1, 2]", "a in b", "a in [b]", "a in [[1]]", "print(a)",
+        "a in [1, " + "9" * 400 + "]", "~a", "-flag",
         "not a", "a and b", "flag + 1", "flag < flag", "kind < 'PSF'", "kind == 1", "a == 'x'", "kind + 'x' == 'y'",
         "a in ['x']", "abs(kind) > 1", "minimum(a) > 1", "abs(a, b) > 1", "isfinite(flag)", "a > 1 & b < 2",
         "a > 1 | b < 2", "b > 2 & n > 1", "flag & n", "1 +", "a >", "", "   ", "a b", "a = 1", "a; b", "import os",
-        "1" * 400 + " < a", "a" * 20_000, "(" * 300 + "a" + ")" * 300, "-" * 5000 + "a", "a\x00b", "0x" + "f" * 300 + " & n",
+        "1" * 400 + " < a", "a" * 20_000, "(" * 300 + "a" + ")" * 300, "-" * 5000 + "a", "a\x00b",
+        "0x" + "f" * 300 + " & n",
     ],
 )  # fmt: skip
 def test_refused(text):

@@ -120,7 +120,8 @@ COLUMNS = catalogue(0, mag_g=np.zeros(0), mag_r=np.zeros(0), kind=pd.Series([], 
         ),
         (
             Selection(cuts={"red": "zzz > 1"}),
-            "cut 'red' uses 'zzz', which is neither a column of sweep-000.fits nor defined. Defined: mag_g, mag_r, kind.",
+            "cut 'red' uses 'zzz', which is neither a column of sweep-000.fits nor defined. "
+            "Defined: mag_g, mag_r, kind.",
         ),
         (
             Selection(cuts={"w": "FLUX_W1 > 1"}),
@@ -137,7 +138,10 @@ COLUMNS = catalogue(0, mag_g=np.zeros(0), mag_r=np.zeros(0), kind=pd.Series([], 
             Selection(define={"mag_g": "mag_r"}),
             "definition 'mag_g': this is the name of a column there is already. Choose another.",
         ),
-        (Selection(define={"x": "mag_r"}), "definition 'x': this is the name of a column there is already. Choose another."),
+        (
+            Selection(define={"x": "mag_r"}),
+            "definition 'x': this is the name of a column there is already. Choose another.",
+        ),
         (
             Selection(keep=["mag_g", "g_r"]),
             "selection.keep uses 'g_r', which is neither a column of sweep-000.fits nor defined. "
@@ -163,7 +167,9 @@ def test_all_problems_at_once_but_each_cause_once():
         ("selection", "define", "broken"),
         ("selection", "cuts", "own"),
     ]
-    assert found[0].text.startswith("definition 'late' uses 'early', which is neither a column of cat.fits nor defined.")
+    assert found[0].text.startswith(
+        "definition 'late' uses 'early', which is neither a column of cat.fits nor defined."
+    )
 
 
 def test_a_good_selection_has_no_problems():

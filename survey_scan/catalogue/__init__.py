@@ -4,10 +4,8 @@
 :func:`open_catalogue` is the Dask dataframe of all pieces.
 """
 
-import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +13,12 @@ import pandas as pd
 
 from survey_scan.catalogue import csv, fits, parquet
 from survey_scan.catalogue.columns import Column, Read, Source, Table, Type, canonical, common, find, listed, text
+from survey_scan.catalogue.files import file_format, find_files
 from survey_scan.config import Catalogue, Magnitude
 from survey_scan.errors import CatalogueError
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
-
-_SUFFIXES = (".fits", ".fits.gz", ".fit", ".parquet", ".pq", ".csv")
 
 
 @dataclass(frozen=True)
@@ -109,9 +106,7 @@ def open_catalogue(config: Catalogue, contents: Contents | None = None) -> "dd.D
 
     contents = survey(config) if contents is None else contents
     meta = empty(config, contents)
-    return dd.from_map(
-        read_slice, contents.slices, config=config, types=contents.types, meta=meta, label="catalogue"
-    )
+    return dd.from_map(read_slice, contents.slices, config=config, types=contents.types, meta=meta, label="catalogue")
 
 
 def empty(config: Catalogue, contents: Contents) -> pd.DataFrame:
@@ -147,13 +142,13 @@ def read_slice(piece: Slice, config: Catalogue, types: dict[str, Type]) -> pd.Da
     table = _describe(piece.path, config)
     sources = {name: find(name, table.columns, piece.path, key) for name, key in _wanted(config)}
     names = list(dict.fromkeys(source.name for source in sources.values()))
-    match _format(piece.path):
+    match file_format(piece.path):
         case "fits":
             read = fits.read(piece.path, config.hdu, names, piece.start, piece.stop)
         case "parquet":
             read = parquet.read(piece.path, names, piece.start, piece.stop)
         case _:
-            kinds = {source.name: str(types[name]) for name, source in sources.items()}
+            kinds = {source.name: types[name] for name, source in sources.items()}
             read = csv.read(piece.path, names, piece.start, piece.stop, kinds)
     found = {}
     for name, source in sources.items():
@@ -188,31 +183,6 @@ def magnitude(flux: pd.Series, spec: Magnitude, transmission: pd.Series | None, 
     return pd.Series(np.where(good & np.isfinite(result), result, np.nan))
 
 
-def find_files(patterns: list[str]) -> list[str]:
-    """Files that patterns and folders stand for, in their order, each pattern's sorted, none twice.
-
-    Raises
-    ------
-    CatalogueError
-        If a pattern matches nothing, or a file is of a kind that is not read.
-    """
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        # a name that holds '[' is a pattern, but also a name
-        matches = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-        if not matches:
-            raise CatalogueError(f"catalogue.files: no file matches '{pattern}'. {_neighbours(pattern)}")
-        for match in matches:
-            path = Path(match)
-            inside = parquet.files_of(path) if path.is_dir() else [path]
-            if not inside:
-                raise CatalogueError(f"catalogue.files: folder {path} holds no Parquet files. Name the files in it.")
-            found.update({str(file): None for file in inside})
-    for file in found:
-        _format(file)
-    return list(found)
-
-
 def _wanted(config: Catalogue) -> Iterator[tuple[str, str]]:
     """Columns of the files that are needed, and the configuration's key for each."""
     for name in _ids(config):
@@ -235,7 +205,7 @@ def _ids(config: Catalogue) -> list[str]:
 
 def _exact(path: str, source: Source, column: Column) -> Column:
     """The column, of a CSV file with a type that holds all of its identifiers."""
-    return csv.identifiers(path, source.name) if _format(path) == "csv" else column
+    return csv.identifiers(path, source.name) if file_format(path) == "csv" else column
 
 
 def _check_use(name: str, key: str, kind: Type, path: str) -> None:
@@ -285,7 +255,7 @@ def _identifier(config: Catalogue, types: dict[str, Type], read: dict[str, Read]
 
 
 def _describe(path: str, config: Catalogue) -> Table:
-    match _format(path):
+    match file_format(path):
         case "fits":
             return fits.describe(path, config.hdu, config.rows_per_task)
         case "parquet":
@@ -294,24 +264,4 @@ def _describe(path: str, config: Catalogue) -> Table:
             return csv.describe(path, config.rows_per_task)
 
 
-def _format(path: str) -> str:
-    name = path.lower()
-    if name.endswith((".fits", ".fits.gz", ".fit")):
-        return "fits"
-    if name.endswith((".parquet", ".pq")):
-        return "parquet"
-    if name.endswith(".csv"):
-        return "csv"
-    raise CatalogueError(f"catalogue.files: {path} is of no kind that is read. Kinds are: {', '.join(_SUFFIXES)}.")
-
-
-def _neighbours(pattern: str) -> str:
-    """What is in the folder where a pattern was looked for."""
-    folder = Path(pattern).parent
-    while not folder.is_dir() or glob.has_magic(str(folder)):
-        folder = folder.parent
-    names = sorted(p.name for p in folder.iterdir())
-    return f"Looked in {folder}, which holds {listed(names, 5) if names else 'nothing'}."
-
-
-__all__ = ["Column", "Contents", "Slice", "empty", "find_files", "magnitude", "open_catalogue", "read_slice", "survey"]
+__all__ = ["Contents", "Slice", "empty", "find_files", "magnitude", "open_catalogue", "read_slice", "survey"]

@@ -18,6 +18,15 @@ from survey_scan.errors import CatalogueError
 #: Bytes from which types and the length of a line are told.
 _FIRST = 1 << 20
 
+_ARROW: dict[Type, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int64": pa.int64(),
+    "uint64": pa.uint64(),
+    "float32": pa.float64(),
+    "float64": pa.float64(),
+    "str": pa.string(),
+}
+
 
 def describe(path: str, rows_per_slice: int) -> Table:
     """Columns, and slices of about so many rows.
@@ -39,7 +48,7 @@ def describe(path: str, rows_per_slice: int) -> Table:
     return Table(columns, [(a, min(a + step, size)) for a in range(start, size, step)], None)
 
 
-def read(path: str, names: list[str], start: int, stop: int, types: dict[str, str]) -> dict[str, Read]:
+def read(path: str, names: list[str], start: int, stop: int, types: dict[str, Type]) -> dict[str, Read]:
     """Some columns of the lines that begin at bytes ``start`` to ``stop``.
 
     Parameters
@@ -61,8 +70,7 @@ def read(path: str, names: list[str], start: int, stop: int, types: dict[str, st
         block = file.read(max(stop - begin, 0))
         if block and not block.endswith(b"\n"):
             block += file.readline()
-    arrow = {"str": pa.string(), "int64": pa.int64(), "uint64": pa.uint64(), "bool": pa.bool_()}
-    kinds = {name: arrow.get(types[name], pa.float64()) for name in names}
+    kinds = {name: _ARROW[types[name]] for name in names}
     table = _parse(path, block, header, separator, kinds, names)
     found = {}
     for name in names:
@@ -77,7 +85,9 @@ def read(path: str, names: list[str], start: int, stop: int, types: dict[str, st
 
 
 def identifiers(path: str, name: str) -> Column:
-    """The type of a column that holds identifiers: int64, else uint64, else texts. Reads the whole file.
+    """The type of a column that holds identifiers: the first of int64, uint64, float64, str that holds them all.
+
+    Reads the whole file.
 
     Raises
     ------
@@ -85,13 +95,13 @@ def identifiers(path: str, name: str) -> Column:
         If the file cannot be read.
     """
     header, separator, start, _ = _header(path)
-    kinds: list[Type] = ["int64", "uint64", "str"]
+    kinds: list[Type] = ["int64", "uint64", "float64", "str"]
     with Path(path).open("rb") as file:
         file.seek(start)
         if not file.read(1):
             return Column("str")
         file.seek(start)
-        options = pc.ConvertOptions(column_types={name: pa.string()}, include_columns=[name])
+        options = pc.ConvertOptions(column_types={name: pa.string()}, include_columns=[name], strings_can_be_null=True)
         try:
             for batch in pc.open_csv(file, pc.ReadOptions(column_names=header), _parsing(separator), options):
                 kinds = [kind for kind in kinds if _holds(kind, batch.column(0))]
@@ -104,7 +114,7 @@ def _holds(kind: Type, texts: pa.Array) -> bool:
     if kind == "str":
         return True
     try:
-        texts.cast(kind)
+        texts.cast(_ARROW[kind])
     except pa.ArrowInvalid:
         return False
     return True
@@ -155,8 +165,8 @@ def _parsing(separator: str) -> pc.ParseOptions:
 
 def _unreadable(path: str, error: Exception) -> CatalogueError:
     return CatalogueError(
-        f"catalogue.files: {path} cannot be read ({error}). A column's type is told from the first rows: mend the file, "
-        "or write it as Parquet."
+        f"catalogue.files: {path} cannot be read ({error}). A column's type is told from the first rows: mend the "
+        "file, or write it as Parquet."
     )
 
 

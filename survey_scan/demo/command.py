@@ -43,6 +43,7 @@ def run(directory: Path, seed: int | None, say: Callable[[str], None]) -> None:
             raise UserError(f"{directory} holds the sky of seed {json.loads(made.read_text())['seed']}. Choose another DIR.")
         say(f"sky         {survey} is there already")
     else:
+        say("sky         rendering four tiles in three bands")
         began = time.perf_counter()
         sky = make_survey(survey, seed)
         records.write_json(made, {"seed": seed, "objects": sky.n_objects, "lenses": sky.n_lenses})

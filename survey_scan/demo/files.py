@@ -6,7 +6,7 @@ import fitsio
 import numpy as np
 import pandas as pd
 
-from survey_scan.demo.photometry import BANDS, PIXEL_SCALE, ZERO_POINT
+from survey_scan.demo.photometry import BANDS, ZERO_POINT
 from survey_scan.demo.profiles import Float
 
 CENTRE = (31.2, -44.6)
@@ -144,6 +144,3 @@ def tile_name(side: int, origin: tuple[int, int], size: int) -> str:
     hms = place.ra.to_string("hour", sep="", pad=True, precision=0)
     dms = place.dec.to_string("deg", sep="", pad=True, alwayssign=True, fields=2)
     return f"DEMO{hms}{dms}"
-
-
-assert abs(PIXEL_DEGREES * 3600.0 - PIXEL_SCALE) < 1e-5

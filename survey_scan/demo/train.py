@@ -67,9 +67,7 @@ def fit(sample: Sample, seed: int, epochs: int = EPOCHS) -> Any:
     for epoch in range(epochs):
         started = time.monotonic()
         losses = [float(network.train_on_batch(x, y)) for x, y in batches(sample, rng)]
-        # train_on_batch returns the running mean over the epoch, so the last one is the epoch's loss
-        print(f"epoch {epoch + 1}/{epochs}: loss {losses[-1]:.4f}, {time.monotonic() - started:.0f} s", flush=True)
-        network.reset_metrics()
+        print(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, {time.monotonic() - started:.0f} s", flush=True)
     trained = build()
     trained.set_weights(network.get_weights())
     return trained

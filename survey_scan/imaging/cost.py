@@ -85,7 +85,7 @@ def choose(layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -
     layout : Layout
         Of the image.
     y0, y1, x0, x1 : ndarray of int64, shape (n,)
-        The windows ``[y0:y1, x0:x1]``, inside the image, not empty, sorted by ``y0`` then ``y1``.
+        The windows ``[y0:y1, x0:x1]``, inside the image, not empty, sorted by ``y0``, and by ``y1`` where equal.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def choose(layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -
     """
     ways = {mode: boxes(mode, layout, y0, y1, x0, x1) for mode in allowed(layout)}
     mode = min(ways, key=lambda mode: seconds(mode, layout, ways[mode]))
-    return mode, ways[mode]
+    return mode, [Box(*box) for box in ways[mode].tolist()]
 
 
 def allowed(layout: Layout) -> tuple[Mode, ...]:
@@ -106,41 +106,36 @@ def allowed(layout: Layout) -> tuple[Mode, ...]:
     return ("whole", "rows", "sections") if layout.image_bytes <= STRIP_BYTES else ("rows", "sections")
 
 
-def boxes(mode: Mode, layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -> list[Box]:
-    """The calls one way of reading consists of; parameters as in :func:`choose`."""
-    height, width = layout.shape
+def boxes(mode: Mode, layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -> Indices:
+    """The calls one way of reading consists of: the fields of a :class:`Box` a row; parameters as :func:`choose`."""
+    (height, width), n = layout.shape, len(y0)
     if mode == "whole":
-        return [Box(0, height, 0, width, 0, len(y0))]
-    windows = zip(y0.tolist(), y1.tolist(), x0.tolist(), x1.tolist(), strict=True)
+        return np.array([[0, height, 0, width, 0, n]])
     if mode == "sections":
-        return [Box(*window, k, k + 1) for k, window in enumerate(windows)]
-    depth = layout.tile[0]
-    most = STRIP_BYTES // (4 * width)
-    bands: list[Box] = []
-    for k, (low, high, _, _) in enumerate(windows):
-        if bands:
-            last = bands[-1]
-            # rows between two windows are worth reading only if their compression tiles are decoded anyhow
-            near = low // depth <= (last.y1 - 1) // depth + 1
-            if near and max(high, last.y1) - last.y0 <= max(most, high - low):
-                bands[-1] = last._replace(y1=max(high, last.y1), last=k + 1)
-                continue
-        bands.append(Box(low, high, 0, width, k, k + 1))
-    return bands
+        return np.stack([y0, y1, x0, x1, np.arange(n), np.arange(1, n + 1)], axis=1)
+    depth, most = layout.tile[0], STRIP_BYTES // (4 * width)
+    reach = np.maximum.accumulate(y1)
+    # rows between two windows are read only if their compression tiles are decoded anyhow
+    apart = y0[1:] // depth > (reach[:-1] - 1) // depth + 1
+    bands = []
+    for first, end in zip([0, *np.flatnonzero(apart) + 1], [*np.flatnonzero(apart) + 1, n], strict=True):
+        while first < end:
+            last = max(first + 1, int(np.searchsorted(reach[:end], y0[first] + most, side="right")))
+            bands.append([y0[first], reach[last - 1], 0, width, first, last])
+            first = last
+    return np.array(bands, dtype=np.int64)
 
 
-def seconds(mode: Mode, layout: Layout, calls: list[Box]) -> float:
-    """CPU seconds these calls should take on the machine the prices were measured on."""
+def seconds(mode: Mode, layout: Layout, calls: Indices) -> float:
+    """CPU seconds that calls (from :func:`boxes`) took on the machine the prices were measured on."""
     prices = SECTION if mode == "sections" else BULK
     price = prices.get(layout.codec, prices["GZIP_1"])
-    box = np.array(calls, dtype=np.int64).reshape(-1, 6)
-    rows, columns = layout.tile
-    tiles_down = (box[:, 1] - 1) // rows - box[:, 0] // rows + 1
-    tiles_across = (box[:, 3] - 1) // columns - box[:, 2] // columns + 1
+    y0, y1, x0, x1 = calls[:, :4].T
     if layout.codec == "none":
-        tiles, pixels = 0, int(((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])).sum())
+        tiles, pixels = 0, int(((y1 - y0) * (x1 - x0)).sum())
     else:
-        tiles = int((tiles_down * tiles_across).sum())
+        rows, columns = layout.tile
+        tiles = int((((y1 - 1) // rows - y0 // rows + 1) * ((x1 - 1) // columns - x0 // columns + 1)).sum())
         pixels = tiles * rows * columns
     return len(calls) * price.call + tiles * price.tile + pixels * price.pixel
 

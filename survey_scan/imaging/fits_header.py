@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -49,6 +49,10 @@ class ImageHdu:
         First byte of the data in the file and how many there are, without the padding.
     datasum : int or None
         DATASUM of the HDU as stored.
+    text : str
+        The whole header, 80 characters a card.
+    values : dict
+        Its values by keyword.
     """
 
     path: Path
@@ -60,6 +64,8 @@ class ImageHdu:
     offset: int
     nbytes: int
     datasum: int | None
+    text: str = field(repr=False)
+    values: dict[str, Any] = field(repr=False)
 
     def __str__(self) -> str:
         return f"{self.path}[{self.number}]"
@@ -239,4 +245,6 @@ def _image(path: Path, hdu: _Hdu, zipped: bool) -> ImageHdu:
         offset=hdu.offset,
         nbytes=_data_bytes(values),
         datasum=int(datasum) if datasum.isdigit() else None,
+        text=hdu.text,
+        values=values,
     )

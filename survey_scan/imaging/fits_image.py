@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_scan.imaging.compressed import read_rows
 from survey_scan.imaging.cost import Mode
 from survey_scan.imaging.fits_header import ImageHdu, reading, unreadable
 
@@ -71,27 +72,31 @@ class FitsImage:
         TileError
             UNREADABLE if the data cannot be decoded.
         """
-        with _decoding(self.hdu):
-            pixels = self._pixels[y0:y1, x0:x1]
+        hdu = self.hdu
+        with _decoding(hdu):
+            if hdu.layout.codec in ("none", "gzip") or (self.mode == "sections" and hdu.plain):
+                pixels = self._pixels[y0:y1, x0:x1]
+            else:
+                pixels = read_rows(hdu, y0, y1)[:, x0:x1]
             return np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
     @cached_property
     def _pixels(self) -> Any:
-        """What can be sliced for pixels."""
+        """What can be sliced for pixels, one call after the other."""
         hdu = self.hdu
         if hdu.layout.codec == "none" and hdu.plain:
             kind = "f" if hdu.bitpix < 0 else "u" if hdu.bitpix == 8 else "i"
             dtype = np.dtype(f">{kind}{abs(hdu.bitpix) // 8}")
             return np.memmap(hdu.path, dtype=dtype, mode="r", offset=hdu.offset, shape=hdu.layout.shape)
-        if self.mode == "sections" and hdu.layout.codec != "none" and hdu.plain:
+        if hdu.layout.codec not in ("none", "gzip"):
             import fitsio
 
             return self._files.enter_context(fitsio.FITS(str(hdu.path)))[hdu.number]
         from astropy.io import fits
 
-        # astropy cannot scale (BSCALE, BZERO, BLANK) what it has mapped
-        file = self._files.enter_context(fits.open(hdu.path, memmap=hdu.layout.codec not in ("none", "gzip")))
-        return file[hdu.number].data if hdu.layout.codec == "gzip" else file[hdu.number].section
+        # not mapped: astropy cannot apply BSCALE, BZERO and BLANK to what is
+        image = self._files.enter_context(fits.open(hdu.path, memmap=False))[hdu.number]
+        return image.data if hdu.layout.codec == "gzip" else image.section
 
 
 @contextmanager

@@ -42,7 +42,11 @@ class _Band:
 
 
 def cut(
-    targets: pd.DataFrame, images: config.Images, spec: config.Cutouts, pixel_scale: float | None = None
+    targets: pd.DataFrame,
+    images: config.Images,
+    spec: config.Cutouts,
+    pixel_scale: float | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> Cutouts:
     """Cut targets out of their tiles.
 
@@ -57,6 +61,8 @@ def cut(
         Bands in order, size, and how many bad pixels are too many.
     pixel_scale : float, optional
         Arcseconds; tiles that differ by more than 0.5 % are not used.
+    out : ndarray of float32, shape (at least n, size, size, bands), optional
+        Memory for the pixels, overwritten; new if not given.
 
     Returns
     -------
@@ -68,8 +74,9 @@ def cut(
     OSError
         If the file system fails, as opposed to one file.
     """
+    shape = (len(targets), spec.size, spec.size, len(spec.bands))
     result = Cutouts(
-        image=np.empty((len(targets), spec.size, spec.size, len(spec.bands)), dtype=np.float32),
+        image=np.empty(shape, dtype=np.float32) if out is None else out[: len(targets)],
         status=np.zeros(len(targets), dtype=np.uint8),
         bad_fraction=np.ones((len(targets), len(spec.bands)), dtype=np.float32),
     )

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_scan import config
-from survey_scan.models.files import File
+from survey_scan.errors import ModelError
+from survey_scan.models.files import File, short
 from survey_scan.models.memory import projected_bytes
 from survey_scan.models.network import Network, Pixels
 from survey_scan.models.readout import Readout
@@ -17,7 +18,7 @@ from survey_scan.quantisation import NAN_INT16
 class CompiledNetwork(Network):
     """A network as one ``tf.function`` of fixed shape.
 
-    Inside the graph, in this order: int16 counts become values (``count * step``, -32768 is NaN); float32; NaN becomes
+    Inside the graph, in this order: int16 counts become fluxes (``count * step``, -32768 is NaN); float32; NaN becomes
     ``nan_fill``, which is therefore in the unit of the pixels; ``clip((pixels - offset) / scale)``; the network; the
     logit.
 
@@ -52,12 +53,15 @@ class CompiledNetwork(Network):
         self._device_name = str(details.get("device_name", "GPU"))
 
         def call(image: Any, step: Any = None) -> Any:
-            x = tf.cast(image, tf.float32)
-            if step is not None:
-                x = tf.where(x == NAN_INT16, np.float32(np.nan), x * step[:, None, None, :])
-            x = tf.where(tf.math.is_nan(x), np.float32(model.nan_fill), x)
-            x = normalise(x, model.normalisation)
-            return readout(file.head.forward(x))
+            x = prepare(image, step, model)
+            try:
+                output = file.head.forward(x)
+            except (ValueError, TypeError, tf.errors.OpError) as error:
+                raise ModelError(
+                    f"{model.path} cannot run on cutouts of shape {pixels.shape}: {short(str(error))} "
+                    "Set cutouts.size and cutouts.bands to what it was trained with."
+                ) from None
+            return readout(output)
 
         signature = [tf.TensorSpec((model.batch_size, *pixels.shape), pixels.dtype)]
         if pixels.dtype == "int16":
@@ -103,14 +107,43 @@ class CompiledNetwork(Network):
         return projected_bytes(self._graph, self._file.weight_bytes, self.batch_size, self.pixels)
 
 
-def normalise(x: Any, normalisation: config.Normalisation | None) -> Any:
-    """``clip((x - offset) / scale)`` on float32 tensors of shape (n, size, size, bands)."""
+def prepare(image: Any, step: Any, model: config.Model) -> Any:
+    """What the network is given, from what is stored.
+
+    A row of pixels with all its bands is one axis here, and the numbers of the bands are repeated along it: arithmetic
+    with an axis of length 3 costs TensorFlow several times as much, and so does its ``where`` with a number.
+
+    Parameters
+    ----------
+    image : tensor, shape (n, size, size, bands)
+        As stored.
+    step : float32 tensor, shape (n, bands), or None
+        Value of one count, with int16 only.
+    model : config.Model
+        ``nan_fill`` and ``normalisation``.
+
+    Returns
+    -------
+    float32 tensor, shape (n, size, size, bands)
+    """
     import tensorflow as tf
 
-    if normalisation is None:
-        return x
-    x = (x - np.asarray(normalisation.offset, np.float32)) / np.asarray(normalisation.scale, np.float32)
-    return x if normalisation.clip is None else tf.clip_by_value(x, *map(np.float32, normalisation.clip))
+    n, size, _, bands = image.shape
+    flat = (n, size, size * bands)
+    fill = tf.fill(flat, np.float32(model.nan_fill))
+    x = tf.cast(tf.reshape(image, flat), tf.float32)
+    if step is None:
+        x = tf.raw_ops.Select(condition=tf.math.is_nan(x), x=fill, y=x)
+    else:
+        flux = x * tf.tile(step, (1, size))[:, None, :]
+        x = tf.raw_ops.Select(condition=x == NAN_INT16, x=fill, y=flux)
+    given = model.normalisation
+    if given is not None:
+        offset, scale = (np.asarray(value, np.float32) for value in (given.offset, given.scale))
+        x = (x - np.resize(offset, size * bands)) / np.resize(scale, size * bands)
+        if given.clip is not None:
+            x = tf.clip_by_value(x, np.float32(given.clip[0]), np.float32(given.clip[1]))
+    return tf.reshape(x, image.shape)
 
 
 def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:

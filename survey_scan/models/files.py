@@ -111,7 +111,7 @@ def _check_h5(path: Path) -> str:
 
 def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(
-        f"{path} is damaged, cut short or no {path.suffix} file: {_short(str(error))} Copy or save it again."
+        f"{path} is damaged, cut short or no {path.suffix} file: {short(str(error))} Copy or save it again."
     )
 
 
@@ -130,7 +130,7 @@ def _open_keras(path: Path, version: str) -> File:
         if missing and missing[1] not in ("Functional", "Sequential"):
             raise ModelError(f"{path} uses '{missing[1]}', which is not part of Keras. {EXPORT}") from None
         raise ModelError(
-            f"{path}, written by Keras {version}, cannot be read by Keras {keras.__version__}: {_short(text)} {EXPORT}"
+            f"{path}, written by Keras {version}, cannot be read by Keras {keras.__version__}: {short(text)} {EXPORT}"
         ) from None
     if not model.built:
         raise ModelError(f"{path} has no weights: it was saved before it was built. Save it after training.")
@@ -153,7 +153,7 @@ def _open_saved_model(path: Path) -> File:
     try:
         loaded = tf.saved_model.load(str(path))
     except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
-        raise ModelError(f"{path} cannot be loaded: {_short(str(error))} Copy or export it again.") from None
+        raise ModelError(f"{path} cannot be loaded: {short(str(error))} Copy or export it again.") from None
     names = sorted(loaded.signatures)
     name = "serving_default" if "serving_default" in names else names[0] if len(names) == 1 else None
     if name is None:
@@ -192,7 +192,7 @@ def _count(weights: Iterable[Any]) -> tuple[int, int]:
     return sum(n for n, _ in learnt), sum(n * int(dtype.size) for n, dtype in learnt)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """The first lines of another library's message, as one sentence."""
     text = " ".join(text.split())
     return (text if len(text) <= 200 else text[:197] + "...").rstrip(".") + "."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from survey_scan.config import Model, Normalisation
-from survey_scan.errors import ModelError
+from survey_scan.errors import ModelError, ResourceError
 from survey_scan.models.loopback import Loopback
 from survey_scan.models.network import Network, Pixels
 
@@ -33,6 +33,8 @@ def load(model: Model, bands: list[str], size: int, dtype: str) -> Network:
     ------
     ModelError
         If it cannot be opened, does not take these cutouts, or its output cannot be read as a logit.
+    ResourceError
+        If a batch does not fit in memory.
     """
     pixels = Pixels(tuple(bands), size, dtype)
     if model.path == "loopback":
@@ -97,16 +99,28 @@ def _check_input(path: Path, file: "File", pixels: Pixels, batch_size: int) -> N
 
 def _try_out(network: Network, model: Model) -> None:
     """Score one batch of noise, of positive noise and of zeros, in the unit the normalisation expects."""
+    import tensorflow as tf
+
+    from survey_scan.models.files import short
+
     n, shape = network.batch_size, network.pixels.shape
     given = model.normalisation or Normalisation()
     noise = np.random.default_rng(0).standard_normal((n, *shape))
     noise[n // 2 :] = np.abs(noise[n // 2 :])
     noise[n - n // 8 :] = 0
     scale = np.broadcast_to(np.asarray(given.scale, np.float64), shape[-1:])
+    image, step = (np.asarray(given.offset) + noise * scale).astype(network.pixels.dtype), None
     if network.pixels.dtype == "int16":
-        logits = network.logits((noise * 100).astype(np.int16), np.tile(np.abs(scale / 100).astype(np.float32), (n, 1)))
-    else:
-        logits = network.logits((np.asarray(given.offset) + noise * scale).astype(network.pixels.dtype))
+        image, step = (noise * 100).astype(np.int16), np.tile(np.abs(scale / 100).astype(np.float32), (n, 1))
+    try:
+        logits = network.logits(image, step)
+    except tf.errors.ResourceExhaustedError:
+        raise ResourceError(
+            f"{model.path} does not fit in memory with a batch of {n} cutouts. Lower model.batch_size below {n}."
+        ) from None
+    except tf.errors.OpError as error:
+        way = " Set model.jit to false: XLA may be why." if model.jit else ""
+        raise ModelError(f"{model.path} failed on {n} cutouts of noise: {short(str(error))}{way}") from None
     if model.output == "probability" and np.isinf(logits).any():
         side = "above 1" if np.isposinf(logits).any() else "below 0"
         raise ModelError(

@@ -38,7 +38,10 @@ def configure_tensorflow(threads: int | None = None) -> None:
         If TensorFlow already runs in this process with other settings.
     """
     with _lock:
-        if _threads and threads in (None, _threads[0]):
+        if _threads:
+            if threads not in (None, _threads[0]):
+                running = _threads[0] or "all"
+                raise RuntimeError(f"TensorFlow runs with {running} threads here and cannot change to {threads}.")
             return
         tf = _import()
         if threads is not None:
