@@ -65,6 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         config = make(Path(name), arguments.targets)
+        config.run.path.mkdir(parents=True)
         run = prepare.open_run(config, Path(name) / "survey" / "lrg.yaml", None, None)
         times: dict[str, list[float]] = {"whole": [], "cutouts": [], "scores": []}
         with cluster.connect(config.resources, None, run.logs) as client:

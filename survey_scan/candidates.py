@@ -105,7 +105,12 @@ def _parquet(columns: dict[str, NDArray[Any]]) -> bytes:
     import pyarrow.parquet as pq
 
     arrays = {name: pa.array(a, pa.string() if a.dtype == object else None) for name, a in columns.items()}
-    metadata = {"IVOA.VOTable-Parquet.version": "1.0", "IVOA.VOTable-Parquet.content": _votable(columns)}
+    lengths = {f"table::len::{name}": str(_longest(a)) for name, a in columns.items() if a.dtype == object}
+    metadata = {
+        "IVOA.VOTable-Parquet.version": "1.0",
+        "IVOA.VOTable-Parquet.content": _votable(columns),
+        **lengths,  # without these astropy warns when it reads texts
+    }
     stream = io.BytesIO()
     pq.write_table(pa.table(arrays).replace_schema_metadata(metadata), stream, compression="zstd")
     return stream.getvalue()
@@ -121,7 +126,7 @@ def _votable(columns: dict[str, NDArray[Any]]) -> bytes:
         facts = {
             "name": name,
             "datatype": "unicodeChar" if text else _VOTABLE[array.dtype.str[1:]],
-            "arraysize": "*" if text else None,
+            "arraysize": f"{_longest(array)}*" if text else None,  # bounded, or astropy makes objects of texts
             "unit": known.unit if known else None,
             "ucd": known.ucd if known else None,
         }
@@ -131,6 +136,11 @@ def _votable(columns: dict[str, NDArray[Any]]) -> bytes:
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
+def _longest(texts: Iterable[str] | Iterable[bytes]) -> int:
+    """Length of the longest text, at least 1."""
+    return max([1, *map(len, texts)])
+
+
 def _fits(columns: dict[str, NDArray[Any]]) -> bytes:
     from astropy.io import fits
 
@@ -138,7 +148,7 @@ def _fits(columns: dict[str, NDArray[Any]]) -> bytes:
     for name, array in columns.items():
         if array.dtype == object:
             texts = [text.encode("ascii", "backslashreplace") for text in array]
-            width = max([1, *map(len, texts)])
+            width = _longest(texts)
             form, array = f"{width}A", np.array(texts, f"S{width}")
         else:
             form = _FITS[array.dtype.str[1:]]

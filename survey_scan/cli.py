@@ -59,10 +59,10 @@ def demo(directory: Path, seed: int | None) -> None:
 @_SET
 def check(config: Path, settings: tuple[str, ...]) -> None:
     """Open a file of each kind that CONFIG names and say what would go wrong."""
-    from survey_scan import check as checking
+    from survey_scan.check import check as check_config
     from survey_scan.config_file import load
 
-    checking.check(load(config, settings), _say)
+    check_config(load(config, settings), _say)
 
 
 @main.command()

@@ -46,8 +46,8 @@ def memory_per_worker(resources: Resources) -> int:
     ResourceError
         If ``resources.memory`` is not a number of bytes with a unit.
     """
-    from distributed.system import MEMORY_LIMIT
     from dask.utils import parse_bytes
+    from distributed.system import MEMORY_LIMIT
 
     if resources.memory is None:
         return int(MEMORY_LIMIT) // n_workers(resources)

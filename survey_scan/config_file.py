@@ -185,7 +185,7 @@ def _resolve_paths(
 def _resolve(text: str, folder: Path, location: Location, places: dict[Location, str], problems: list[str]) -> str:
     if location == ("model", "path") and text == "loopback":
         return text
-    expanded = os.path.expandvars(os.path.expanduser(text))
+    expanded = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111 - a glob, perhaps a URL
     unknown = re.search(r"\$(\w+|\{\w+\})", expanded)
     if unknown:
         problems.append(f"{places.get(location, '')}: environment variable {unknown.group(0)} in {text!r} is not set")

@@ -105,7 +105,7 @@ def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
             f"(see {run.cut_flow})."
         )
     partition, row, target = targets
-    index = int(partitions.set_index("partition").loc[partition, "start"]) + row
+    index = int(partitions["start"].tolist()[partition]) + row
     found: dict[str, Any] = {"target": target, "partition": partition, "row": index, "cutout": None, "score": None}
     if run.record("cutouts", partition).exists():
         reader = store.Reader(run.store)
@@ -142,5 +142,5 @@ def _find(files: list[Path], object_id: str) -> tuple[int, int, dict[str, Any]] 
         rows = ids.index[ids == str(object_id)]
         if len(rows):
             row = pd.read_parquet(file).iloc[int(rows[0])]
-            return number, int(rows[0]), {k: v.item() if hasattr(v, "item") else v for k, v in row.items()}
+            return number, int(rows[0]), {str(k): v.item() if hasattr(v, "item") else v for k, v in row.items()}
     return None

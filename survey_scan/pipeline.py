@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from survey_scan import cluster, interrupt, lock, memory, model_check, planning, prepare, ranking, report, state, store, tasks
+from survey_scan import (
+    cluster,
+    interrupt,
+    lock,
+    memory,
+    model_check,
+    planning,
+    prepare,
+    ranking,
+    report,
+    state,
+    store,
+    tasks,
+)
 from survey_scan.config import Config
 from survey_scan.errors import Incomplete
 from survey_scan.events import Events
@@ -145,7 +158,7 @@ def scan(
         return []
     events.write("stage", stage="scan")
     total = sum(standing.targets.values())
-    counts = {s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in state.STAGES}
+    counts: dict[str, Count] = {s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in state.STAGES}
     with Progressing(counts, say) as progress:
         partitions = Scan(client, run, standing, config.resources.retries, progress, events, stop)
         partitions.go()

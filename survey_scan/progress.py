@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -44,13 +44,13 @@ class Progressing:
 
     Parameters
     ----------
-    counts : dict
+    counts : mapping
         Stage → its count of targets.
     say : callable
         Prints a line where there is no terminal.
     """
 
-    counts: dict[str, Count]
+    counts: Mapping[str, Count]
     say: Callable[[str], None]
     _bars: Progress | None = field(default=None, init=False)
     _ids: dict[str, TaskID] = field(default_factory=dict, init=False)

@@ -1,7 +1,6 @@
 """What of a run is finished, what is not, and why: plan, keys and records compared."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -93,9 +92,8 @@ def standing(run: RunDirectory, config: Config, redo: Iterable[str] = ()) -> Sta
     spec = digest([_section(config, "images"), _section(config, "cutouts")])
     model = {"model": model_digest(config.model), "contract": digest(_section(config, "model"))}
     keys: dict[Stage, dict[int, Key]] = {"cutouts": {}, "scores": {}}
-    for row, image in zip(partitions.itertuples(), images, strict=True):
-        p = int(row.partition)
-        cut = {"targets": str(row.targets_digest), "images": image, "spec": spec, "code": str(CUTOUTS_VERSION)}
+    for p, targets, image in zip(partitions["partition"].tolist(), partitions["targets_digest"], images, strict=True):
+        cut = {"targets": str(targets), "images": image, "spec": spec, "code": str(CUTOUTS_VERSION)}
         keys["cutouts"][p] = cut
         keys["scores"][p] = {"cutouts": digest(cut), **model, "code": str(SCORES_VERSION)}
     done: dict[Stage, dict[int, dict[str, Any]]] = {"cutouts": {}, "scores": {}}
@@ -222,16 +220,16 @@ def _image_digests(run: RunDirectory, images: Images, bands: list[str], partitio
         sizes = list(pool.map(lambda t: [_size(tile_file(images, t, b, s)) for s in sources for b in bands], tiles))
     position = {tile: i for i, tile in enumerate(tiles)}
     found = []
-    for row in partitions.itertuples():
-        first = position.get(str(row.first_tile), len(tiles))
-        last = position.get(str(row.last_tile), len(tiles) - 1)  # targets outside every tile ('') stand last
+    for first_tile, last_tile in zip(partitions["first_tile"], partitions["last_tile"], strict=True):
+        first = position.get(first_tile, len(tiles))
+        last = position.get(last_tile, len(tiles) - 1)  # targets outside every tile ('') stand last
         found.append(digest([images.release, sizes[first : last + 1]]))
     return found
 
 
 def _size(path: Path) -> int | None:
     try:
-        return os.stat(path).st_size
+        return path.stat().st_size
     except OSError:
         return None
 

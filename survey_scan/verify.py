@@ -34,8 +34,8 @@ def verify(run: RunDirectory) -> dict[str, Any]:
     config = load(run.config_resolved)
     standing = state.standing(run, config)
     found: list[str] = []
-    for row in standing.partitions.itertuples():
-        found += list(_partition(run, config, standing, int(row.partition), str(row.targets_digest)))
+    for p, digest in zip(standing.partitions["partition"].tolist(), standing.partitions["targets_digest"], strict=True):
+        found += _partition(run, config, standing, p, digest)
     if standing.complete and not found:  # a ranking of damaged scores says nothing
         found += _ranking(run, standing)
     counts = overview.counts(run, standing)

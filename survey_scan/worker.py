@@ -18,8 +18,8 @@ LOGGERS = ("distributed", "distributed.client", "bokeh", "tornado", "tornado.app
 
 def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker's main thread."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(name, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     if LOG in os.environ:
         handler = logging.FileHandler(os.environ[LOG])
         handler.setLevel(logging.WARNING)

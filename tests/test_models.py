@@ -136,8 +136,8 @@ def test_real_keras_2_file_is_refused_with_the_way_out(survey_data):
 # --- the pixels ---
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int16"])
-def test_pixels_are_restored_filled_shifted_scaled_and_clipped(networks, dtype):
+@pytest.mark.parametrize(("dtype", "jit"), [("float32", False), ("float16", False), ("int16", False), ("int16", True)])
+def test_pixels_are_restored_filled_shifted_scaled_and_clipped(networks, dtype, jit):
     flux = noise(20)
     flux[3, 2, 5] = np.nan
     flux[7, 0] = np.nan
@@ -151,7 +151,7 @@ def test_pixels_are_restored_filled_shifted_scaled_and_clipped(networks, dtype):
     rule = Normalisation(offset=[0.5, -1.0], scale=[2.0, 4.0], clip=[-1.0, 1.5])
     filled = np.where(np.isnan(pixels), 3.5, pixels).astype(float)
     expected = linear(np.clip((filled - [0.5, -1.0]) / [2.0, 4.0], -1, 1.5))[:, 0]
-    network = load(networks["linear.keras"], dtype=dtype, nan_fill=3.5, normalisation=rule)
+    network = load(networks["linear.keras"], dtype=dtype, nan_fill=3.5, normalisation=rule, jit=jit)
     np.testing.assert_allclose(network.logits(image, step), expected, rtol=1e-5, atol=1e-5)
 
 

@@ -55,7 +55,7 @@ def read_rows(hdu: ImageHdu, y0: int, y1: int) -> NDArray[Any]:
         table = _Table(hdu, file, first, last)
         header = _header(hdu, table, first, min(last // across * rows, height) - top * rows)
     # mapped, so that the heap is copied once and no more
-    heap = np.memmap(hdu.path, np.uint8, "r", table.heap_at, (table.heap_bytes,)) if table.heap_bytes else b""
+    heap = np.memmap(hdu.path, np.uint8, "r", table.heap_at, (table.heap_bytes,)).data if table.heap_bytes else b""
     padding = bytes(-(len(header) + table.rows.nbytes + table.heap_bytes) % BLOCK)
     with fits.HDUList.fromstring(b"".join([header, table.rows.data, heap, padding])) as hdus:
         pixels: NDArray[Any] = hdus[1].data

@@ -53,8 +53,7 @@ class Box(NamedTuple):
     last: int
 
 
-@dataclass(frozen=True)
-class Price:
+class Price(NamedTuple):
     """Seconds of CPU for one call, for one compression tile and for one pixel decoded."""
 
     call: float
@@ -63,17 +62,23 @@ class Price:
 
 
 #: Prices of reading whole images and bands of rows, and of reading sections, by codec; an unknown codec is priced as
-#: GZIP_1. Printed by ``python benchmarks/cost_model.py`` (astropy 8.0.2, fitsio 1.4.2, one core of an AMD EPYC Zen 5):
-#: only their ratios matter, and they hold from machine to machine far better than the seconds do.
+#: GZIP_2. Printed by ``python benchmarks/cost_model.py`` (astropy 8.0.2, fitsio 1.4.2, one core of an AMD EPYC, Zen 5):
+#: only their ratios matter, and these change far less from machine to machine than the seconds do.
 BULK = {
-    "none": Price(20e-6, 0.0, 0.5e-9),
-    "RICE_1": Price(2e-3, 5e-6, 8e-9),
-    "GZIP_1": Price(2e-3, 5e-6, 30e-9),
+    "none": Price(3.9e-05, 0.0, 2.3e-10),
+    "RICE_1": Price(0.0041, 1.5e-05, 7.9e-09),
+    "GZIP_1": Price(0.0042, 2.1e-05, 1.0e-08),
+    "GZIP_2": Price(0.0041, 2.6e-05, 2.7e-08),
+    "HCOMPRESS_1": Price(0.0037, 1.2e-05, 2.5e-08),
+    "PLIO_1": Price(0.0024, 1.0e-05, 8.8e-10),
 }
 SECTION = {
-    "none": Price(20e-6, 0.0, 1e-9),
-    "RICE_1": Price(50e-6, 5e-6, 11e-9),
-    "GZIP_1": Price(50e-6, 5e-6, 30e-9),
+    "none": Price(1.3e-05, 0.0, 9.5e-10),
+    "RICE_1": Price(4.4e-05, 0.0, 1.5e-08),
+    "GZIP_1": Price(3.2e-05, 1.3e-05, 2.2e-08),
+    "GZIP_2": Price(2.5e-05, 6.0e-06, 2.5e-08),
+    "HCOMPRESS_1": Price(3.7e-05, 7.7e-06, 4.9e-08),
+    "PLIO_1": Price(2.1e-05, 2.6e-07, 2.6e-09),
 }
 
 
@@ -129,15 +134,18 @@ def boxes(mode: Mode, layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1:
 def seconds(mode: Mode, layout: Layout, calls: Indices) -> float:
     """CPU seconds that calls (from :func:`boxes`) took on the machine the prices were measured on."""
     prices = SECTION if mode == "sections" else BULK
-    price = prices.get(layout.codec, prices["GZIP_1"])
+    price = prices.get(layout.codec, prices["GZIP_2"])
+    return sum(each * n for each, n in zip(price, work(layout, calls), strict=True))
+
+
+def work(layout: Layout, calls: Indices) -> tuple[int, int, int]:
+    """How many calls these are, and how many compression tiles and pixels they have decoded."""
     y0, y1, x0, x1 = calls[:, :4].T
     if layout.codec == "none":
-        tiles, pixels = 0, int(((y1 - y0) * (x1 - x0)).sum())
-    else:
-        rows, columns = layout.tile
-        tiles = int((((y1 - 1) // rows - y0 // rows + 1) * ((x1 - 1) // columns - x0 // columns + 1)).sum())
-        pixels = tiles * rows * columns
-    return len(calls) * price.call + tiles * price.tile + pixels * price.pixel
+        return len(calls), 0, int(((y1 - y0) * (x1 - x0)).sum())
+    rows, columns = layout.tile
+    tiles = int((((y1 - 1) // rows - y0 // rows + 1) * ((x1 - 1) // columns - x0 // columns + 1)).sum())
+    return len(calls), tiles, tiles * rows * columns
 
 
 def strip_bytes(layout: Layout, size: int) -> int:

@@ -22,7 +22,7 @@ from survey_scan.imaging.cost import Indices
 from survey_scan.imaging.fits_header import ImageHdu, find_image, unreadable
 from survey_scan.imaging.fits_image import FitsImage
 from survey_scan.imaging.tiles import hdu_of, tile_file
-from survey_scan.imaging.windows import copy_windows, count_bad, place
+from survey_scan.imaging.windows import copy_windows, count_bad, place, undefined
 from survey_scan.schema import SEVERITY, Status
 
 #: By how much the pixel scale of a tile may differ from the expected one.
@@ -205,15 +205,12 @@ def _read(
         mask = stack.enter_context(FitsImage(band.mask, mode)) if band.mask else None
         weight = stack.enter_context(FitsImage(band.weight, mode)) if band.weight else None
         for box in boxes:
-            bad = np.zeros((box.y1 - box.y0, box.x1 - box.x0), dtype=np.bool_)
+            pixels = np.asarray(image.read(*box[:4]), dtype=np.float32)
+            bad = undefined(pixels, images.blank)
             if weight:
                 bad |= ~(weight.read(*box[:4]) > 0)
             if mask and images.mask:
                 bad |= _masked(mask.hdu, mask.read(*box[:4]), images.mask.bits)
-            pixels = np.asarray(image.read(*box[:4]), dtype=np.float32)
-            bad |= ~np.isfinite(pixels)
-            if images.blank is not None:
-                bad |= pixels == images.blank
             yield box, pixels, bad
 
 

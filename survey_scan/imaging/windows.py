@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from survey_scan.imaging.cost import Box, Indices
 
-#: Windows copied by one call: what they hold stays in the cache between reading and writing.
+#: Windows, or rows, treated by one call: what they hold stays in the cache.
 BATCH = 64
 
 
@@ -89,6 +89,18 @@ def copy_windows(
         top, left = max(box.y0 - y0, 0), max(box.x0 - x0, 0)
         out[row] = np.nan
         out[row, top : top + part.shape[0], left : left + part.shape[1]] = part
+
+
+def undefined(pixels: NDArray[np.float32], blank: float | None) -> NDArray[np.bool_]:
+    """Which pixels are not finite, or equal to a value that stands for no data."""
+    bad = np.empty(pixels.shape, dtype=np.bool_)
+    equal = np.empty((BATCH, pixels.shape[1]), dtype=np.bool_)
+    for row in range(0, len(pixels), BATCH):  # what is compared twice stays in the cache
+        block, found = pixels[row : row + BATCH], bad[row : row + BATCH]
+        np.logical_not(np.isfinite(block, out=found), out=found)
+        if blank is not None:
+            found |= np.equal(block, blank, out=equal[: len(block)])
+    return bad
 
 
 def count_bad(bad: NDArray[np.bool_], box: Box, windows: Windows, targets: Indices, size: int) -> Indices:
