@@ -4,13 +4,13 @@
 
 The catalogue is FITS, a stripe of the sky a file as in the Legacy Surveys' sweeps (``--shuffled``: in no order), 20 per
 cent larger than the number of targets, with fluxes, extinction and a colour cut. Tiles are brick-like (0.262 arcsec,
-3600 x 3600 pixels, every 0.25 deg, so that neighbours overlap); their files have headers and a hole instead of pixels. All
-is made in a temporary folder, about 1 GB for ten million. ``plan`` is ``planning.make_plan`` on a local cluster.
+3600 x 3600 pixels, every 0.25 deg, so that neighbours overlap); their files have headers and a hole instead of pixels.
+All is made in a temporary folder, about 1 GB for ten million. ``plan`` is ``planning.make_plan`` on a local cluster.
 
 Two plain ways for comparison, on ``--naive`` targets of the first partition and in the same run, both reading each
 header once: ``per_row`` finds the tile of one object after the other by comparing it with all tile edges, and its pixel
-with astropy; ``per_tile`` goes through the tiles (a sample of them; the figure is for all) and asks astropy which objects
-lie on each. Prints JSON; ratios are of targets per second of processor time, of all processes.
+with astropy; ``per_tile`` goes through the tiles (a sample of them; the figure is for all) and asks astropy which
+objects lie on each. Prints JSON; ratios are of targets per second of processor time, of all processes.
 """
 
 import argparse
@@ -20,7 +20,9 @@ import resource
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ PER_FILE = 1_000_000
 
 
 def make_tiles(folder: Path, count: int) -> tuple[float, float]:
-    """Write tiles in declination rows around the equator, across RA 0; returns half the width and height of the field."""
+    """Write tiles in rows around the equator, across RA 0; returns half the width and height of the field (deg)."""
     columns = int(np.sqrt(2 * count))
     rows = -(-count // columns)
     index = ["tile,ra1,dec1,ra2,dec2,ra3,dec3,ra4,dec4"]
@@ -90,6 +92,11 @@ def make_catalogue(folder: Path, count: int, half_ra: float, half_dec: float, sh
         for band in "GRZ":
             table[f"MW_TRANSMISSION_{band}"] = 0.9
         fitsio.write(folder / f"sweep-{i:03d}.fits", table, clobber=True)
+
+
+def make(folder: Path, targets: int, tiles: int, shuffled: bool) -> None:
+    """Make all data."""
+    make_catalogue(folder, round(targets * 1.2), *make_tiles(folder, tiles), shuffled)
 
 
 def configuration(folder: Path) -> Config:
@@ -212,8 +219,8 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="survey_scan-plan-") as name:
         folder = Path(name)
-        half_ra, half_dec = make_tiles(folder, options.tiles)
-        make_catalogue(folder, round(options.targets * 1.2), half_ra, half_dec, options.shuffled)
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # so that its memory is not taken for the plan's
+            pool.submit(make, folder, options.targets, options.tiles, options.shuffled).result()
         ours = plan(folder, options.workers)
         plain = naive(folder, options.naive)
     rate = ours["targets_per_cpu_s"]

@@ -91,7 +91,10 @@ def connect(resources: Resources, scheduler: str | None, logs: Path) -> Iterator
                 memory_limit=memory_per_worker(resources),
                 dashboard_address=f"127.0.0.1:{_free(resources.dashboard)}",
                 preload=["survey_scan.worker"],
-                env={worker.LOG: str(logs / "workers.log")},
+                env={
+                    worker.LOG: str(logs / "workers.log"),
+                    worker.THREADS: str(max(1, len(os.sched_getaffinity(0)) // n_workers(resources))),
+                },
                 silence_logs=logging.WARNING,
             ) as cluster,
             Client(cluster) as client,

@@ -93,8 +93,14 @@ def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, d
     frame.insert(4, "zone", zone)
     codes, labels = pd.factorize(frame["tile"], sort=True)
     order = np.lexsort((zone, codes, outside))
-    place, counts = np.unique(np.stack([outside, codes, zone]), axis=1, return_counts=True)
-    places = {Place(bool(o), str(labels[c]), int(z)): int(n) for (o, c, z), n in zip(place.T, counts, strict=True)}
+    keys = np.stack([outside, codes, zone])[:, order]
+    new = np.ones(len(order), bool)
+    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    first = np.flatnonzero(new)
+    places = {
+        Place(bool(o), str(labels[c]), int(z)): int(n)
+        for (o, c, z), n in zip(keys[:, first].T, np.diff(first, append=len(order)), strict=True)
+    }
     return frame.iloc[order].reset_index(drop=True), places
 
 
@@ -107,7 +113,7 @@ def zones(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32
 def write_located(frame: pd.DataFrame, path: Path) -> None:
     """Write a located file, and beside it the sorted hashes of its identifiers."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
     pq.write_table(table, path, compression="zstd", compression_level=1, row_group_size=_LOCATED_ROWS)
     unique.write_hashes(frame["object_id"], path)
 
@@ -177,7 +183,7 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
 def write_targets(targets: pd.DataFrame, path: Path) -> None:
     """Write one partition's target table, atomically; equal tables make equal bytes."""
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(targets, preserve_index=False), buffer, compression="zstd")
+    pq.write_table(pa.Table.from_pandas(targets, preserve_index=False, nthreads=1), buffer, compression="zstd")
     records.write_atomically(path, buffer.getvalue())
 
 
@@ -198,7 +204,7 @@ def targets_digest(targets: pd.DataFrame) -> str:
             values = column.to_numpy()
             sha.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes())
         else:
-            sha.update("\0".join(column.astype(str)).encode())
+            sha.update("\0".join(column.to_numpy(object)).encode())
     return sha.hexdigest()[:16]
 
 

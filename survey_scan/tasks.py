@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from survey_scan import ranking, records, state, store
+from survey_scan import ranking, records, state, store, worker
 from survey_scan import scores as scoring
 from survey_scan.config import Config, Model
 from survey_scan.config_file import load
@@ -119,7 +119,7 @@ def _network(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: s
     model = Model.model_validate_json(section)
     if state.model_digest(model) != sha:
         raise ModelError(f"{model.path} changed while the scan was running. Run again: its targets are scored anew.")
-    return models.load(model, list(bands), size, dtype)
+    return models.load(model, list(bands), size, dtype, worker.threads())
 
 
 def _count(status: "np.ndarray[Any, Any]") -> dict[str, int]:

@@ -12,8 +12,16 @@ from typing import Any
 #: Environment variable with the file for a worker's own messages; without it they go where Dask sends them.
 LOG = "SURVEY_SCAN_WORKER_LOG"
 
+#: Environment variable with the threads TensorFlow may use in a worker: its share of the machine; 1 without it.
+THREADS = "SURVEY_SCAN_WORKER_THREADS"
+
 #: The loggers Dask gives handlers of their own.
 LOGGERS = ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application")
+
+
+def threads() -> int:
+    """Threads a network may use in this process."""
+    return int(os.environ.get(THREADS, "1"))
 
 
 def dask_setup(worker: Any) -> None:

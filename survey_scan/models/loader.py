@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from survey_scan.models.files import File
 
 
-def load(model: Model, bands: list[str], size: int, dtype: str) -> Network:
+def load(model: Model, bands: list[str], size: int, dtype: str, threads: int | None = None) -> Network:
     """Load a network and make sure it fits the cutouts.
 
     Parameters
@@ -23,6 +23,8 @@ def load(model: Model, bands: list[str], size: int, dtype: str) -> Network:
         The section ``model``. ``path: loopback`` needs no TensorFlow.
     bands, size, dtype
         ``cutouts.bands``, ``cutouts.size`` and ``cutouts.dtype``.
+    threads : int, optional
+        Threads TensorFlow may use; by default all cores.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def load(model: Model, bands: list[str], size: int, dtype: str) -> Network:
     from survey_scan.models.readout import Readout
     from survey_scan.models.runtime import configure_tensorflow
 
-    configure_tensorflow()
+    configure_tensorflow(threads)
     path = Path(model.path)
     file = open_file(path)
     _check_input(path, file, pixels, model.batch_size)
