@@ -157,7 +157,11 @@ def run(rounds: int) -> dict[str, object]:
         ratios = {}
         for dtype in ("float32", "int16"):
             own = seconds[f"ours-{dtype}"]
-            for other, name in (("Cutout2D", "times_Cutout2D"), ("cutana", "times_cutana"), ("decode", "of_decode_limit")):
+            for other, name in (
+                ("Cutout2D", "times_Cutout2D"),
+                ("cutana", "times_cutana"),
+                ("decode", "of_decode_limit"),
+            ):
                 pairs = zip(seconds[other], own, strict=True)
                 ratios[f"{dtype}_{name}"] = round(statistics.median(theirs / mine for theirs, mine in pairs), 2)
         rates = {name: round(n / statistics.median(taken), 1) for name, taken in seconds.items()}

@@ -92,10 +92,6 @@ class RunDirectory:
         """Scratch folder of the plan: selected rows with their tiles, one file a catalogue slice."""
         return self.plan / "located"
 
-    def located_part(self, number: int) -> Path:
-        """Located rows of one catalogue slice."""
-        return self.located / f"part-{number:05d}.parquet"
-
     @property
     def targets_folder(self) -> Path:
         """Folder of the target tables."""

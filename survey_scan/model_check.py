@@ -7,6 +7,7 @@ from typing import Any
 
 from survey_scan.config import Config, Model
 from survey_scan.errors import ModelError
+from survey_scan.state import model_digest
 
 
 def describe(config: Config) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def describe(config: Config) -> dict[str, Any]:
     arguments = (config.model.model_dump_json(), list(spec.bands), spec.size, spec.dtype)
     if config.model.path == "loopback":
         return _describe(*arguments)
+    model_digest(config.model)  # before a process is started for a file that is not there
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(_describe, *arguments).result()

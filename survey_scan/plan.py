@@ -28,6 +28,8 @@ from survey_scan import records, unique
 
 #: Rows of a row group of a located file: a reader of a few tiles skips the others.
 _LOCATED_ROWS = 8192
+#: Column of located files that no configuration can name.
+ZONE = "#zone"
 _TARGET = ("object_id", "ra", "dec", "tile", "x", "y")
 
 
@@ -79,7 +81,7 @@ def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, d
     Returns
     -------
     DataFrame
-        object_id, ra, dec, tile, zone (int32; 0 on a tile), kept columns.
+        object_id, ra, dec, tile, :data:`ZONE` (int32; 0 on a tile), kept columns.
     dict
         Place → number of rows.
     """
@@ -90,7 +92,7 @@ def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, d
     for name in frame.columns[[dtype.kind not in "iufb" for dtype in frame.dtypes]]:
         frame[name] = frame[name].astype("str")  # Dask has made them another kind of string
     frame.insert(3, "tile", names)
-    frame.insert(4, "zone", zone)
+    frame.insert(4, ZONE, zone)
     codes, labels = pd.factorize(frame["tile"], sort=True)
     order = np.lexsort((zone, codes, outside))
     keys = np.stack([outside, codes, zone])[:, order]
@@ -111,8 +113,10 @@ def zones(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32
 
 
 def write_located(frame: pd.DataFrame, path: Path) -> None:
-    """Write a located file, and beside it the sorted hashes of its identifiers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a located file, and beside it the sorted hashes of its identifiers.
+
+    The folder must be there: it goes when a plan fails, and what then still runs shall fail too.
+    """
     table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
     pq.write_table(table, path, compression="zstd", compression_level=1, row_group_size=_LOCATED_ROWS)
     unique.write_hashes(frame["object_id"], path)
@@ -148,7 +152,7 @@ def groups(places: Mapping[Place, int], partition: int, rows: int, limit: int | 
 
 def read_group(paths: list[Path], group: Group) -> pd.DataFrame:
     """The rows of a group's places from all located files, in no particular order."""
-    tile, zone = pc.field("tile"), pc.field("zone")
+    tile, zone = pc.field("tile"), pc.field(ZONE)
     first, last = group.first, group.last
     if first.outside:
         wanted = (tile == "") & (zone >= first.zone) & (zone <= last.zone)
@@ -175,8 +179,8 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
     ids = frame["object_id"]
     rank = ids.to_numpy() if ids.dtype.kind in "iu" else pd.factorize(ids, sort=True)[0]
     outside = (frame["tile"] == "").to_numpy()
-    keys = (rank, frame["x"].to_numpy(), frame["y"].to_numpy(), frame["zone"].to_numpy(), tile, outside)
-    kept = [name for name in frame.columns if name not in (*_TARGET, "zone")]
+    keys = (rank, frame["x"].to_numpy(), frame["y"].to_numpy(), frame[ZONE].to_numpy(), tile, outside)
+    kept = [name for name in frame.columns if name not in (*_TARGET, ZONE)]
     return frame.iloc[np.lexsort(keys)][[*_TARGET, *kept]].reset_index(drop=True)
 
 

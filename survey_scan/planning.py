@@ -5,6 +5,7 @@ between, each identifier is seen to occur once. Tasks leave files and return cou
 ``plan/partitions.csv`` is written last: without it there is no plan.
 """
 
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +20,8 @@ import pandas as pd
 from survey_scan import catalogue, locate, plan, positions, records, selection, unique
 from survey_scan.catalogue import Contents
 from survey_scan.config import Config, Images, Selection
-from survey_scan.errors import ImageError
-from survey_scan.imaging.tiles import tile_table
+from survey_scan.errors import CatalogueError, ImageError, ResourceError
+from survey_scan.imaging.tiles import list_tiles, read_corners, tile_table
 from survey_scan.layout import RunDirectory
 from survey_scan.plan import Group, Place, targets_digest
 from survey_scan.selection import CutFlow
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 #: Targets one task of pass 2 handles, and identifiers one task compares.
 GROUP_ROWS, SHARE_ROWS = 500_000, 4_000_000
+
+#: Tiles whose headers one task reads for their corners.
+_HEADERS = 500
+_TILES = "tiles.parquet"
 
 #: Told (pass, tasks done, tasks in all).
 Report = Callable[[str, int, int], None]
@@ -109,57 +114,39 @@ def make_plan(
     for folder in (run.located, run.targets_folder):
         if folder.exists():
             shutil.rmtree(folder)
-    run.located.mkdir(parents=True)
+    # of a name of its own: a task of a plan that failed may still run, and must not write into this one
+    scratch = run.located / secrets.token_hex(4)
+    scratch.mkdir(parents=True)
     try:
-        return _make_plan(config, run, contents, client, limit, report or _silent)
+        return _Planning(config, run, contents, scratch, client, report or _silent).make(limit)
     finally:
-        shutil.rmtree(run.located, ignore_errors=True)  # a task that is being cancelled may still write
+        shutil.rmtree(run.located, ignore_errors=True)
 
 
-def _make_plan(
-    config: Config, run: RunDirectory, contents: Contents, client: "Client | None", limit: int | None, report: Report
-) -> PlanResult:
-    corners = None
-    if config.catalogue.tile_column is None:
-        corners = tile_table(config.images)
-        corners.to_parquet(_corners(run))
-    flow, places, spans = _pass_1(config, run, contents, client, report)
-    selection.refuse_empty(flow)
-    numbers = sorted(spans)
-    shares = -(-flow.selected // SHARE_ROWS)
-    calls = [("unique", share, find_repeated, (run, numbers, share, shares)) for share in range(shares)]
-    repeated = list(_run(client, calls, report))
-    unique.refuse({n: (run.located_part(n), contents.slices[n].path) for n in numbers}, repeated, flow.selected)
-    outside = sum(n for place, n in places.items() if place.outside)
-    if outside == flow.selected:
-        locate.refuse_nowhere(outside, corners, config.images.index or config.images.files)
-    groups = plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit)
-    written = _pass_2(config, run, spans, groups, client, report)
-    return _finish(config, run, flow, outside, limit, corners, written)
-
-
-def locate_slice(frame: pd.DataFrame, number: int, chosen: Selection, run: RunDirectory) -> Located:
+def locate_slice(frame: pd.DataFrame, number: int, chosen: Selection, scratch: Path) -> Located:
     """Pass 1 on one piece of the catalogue: select, find tiles, write the located file."""
     selected, flow = selection.select(frame, chosen)
     if "tile" in selected.columns:
         names = selected["tile"].to_numpy(str)
     else:
-        tiles = _tiles(str(_corners(run)), _corners(run).stat().st_mtime_ns)
+        tiles = _tiles(scratch / _TILES)
         names = np.append(tiles.names, "")[locate.locate(selected["ra"], selected["dec"], tiles)]
     rows, places = plan.located(selected, names)
     if len(rows):
-        plan.write_located(rows, run.located_part(number))
+        plan.write_located(rows, _part(scratch, number))
     return Located(number, flow, places)
 
 
-def find_repeated(run: RunDirectory, numbers: list[int], share: int, shares: int) -> unique.Repeated:
+def find_repeated(scratch: Path, numbers: list[int], share: int, shares: int) -> unique.Repeated:
     """Between the passes: identifiers of one share that occur more than once."""
-    return unique.repeated([run.located_part(number) for number in numbers], share, shares)
+    return unique.repeated([_part(scratch, number) for number in numbers], share, shares)
 
 
-def write_group(group: Group, numbers: list[int], images: Images, partition: int, run: RunDirectory) -> Written:
+def write_group(
+    group: Group, numbers: list[int], images: Images, partition: int, run: RunDirectory, scratch: Path
+) -> Written:
     """Pass 2 on a group of partitions: gather its targets, find pixel positions, sort, write."""
-    frame = plan.read_group([run.located_part(number) for number in numbers], group)
+    frame = plan.read_group([_part(scratch, number) for number in numbers], group)
     x, y, tiles = positions.pixels(frame, images)
     frame = plan.order(frame.assign(x=x, y=y)).iloc[group.skip : group.skip + group.stop - group.start]
     rows: list[dict[str, Any]] = []
@@ -172,57 +159,101 @@ def write_group(group: Group, numbers: list[int], images: Images, partition: int
     return Written(rows, positions.count(tiles, frame["tile"]), length)
 
 
-def _pass_1(
-    config: Config, run: RunDirectory, contents: Contents, client: "Client | None", report: Report
-) -> tuple[CutFlow, Counter[Place], Spans]:
-    """Select and locate. What comes back is summed as it comes: every piece may touch every tile."""
-    frames = catalogue.open_catalogue(config.catalogue, contents).to_delayed()
-    calls = [("locate", n, locate_slice, (frame, n, config.selection, run)) for n, frame in enumerate(frames)]
-    flow = CutFlow.empty(config.selection)
-    places: Counter[Place] = Counter()
-    spans: Spans = {}
-    for piece in _run(client, calls, report):
-        flow += piece.flow
-        places.update(piece.places)
-        if piece.places:
-            spans[piece.number] = min(piece.places), max(piece.places)
-    return flow, places, spans
+@dataclass(frozen=True)
+class _Planning:
+    """One plan in the making: the driver's half."""
 
+    config: Config
+    run: RunDirectory
+    contents: Contents
+    scratch: Path
+    client: "Client | None"
+    report: Report
 
-def _pass_2(
-    config: Config, run: RunDirectory, spans: Spans, groups: list[Group], client: "Client | None", report: Report
-) -> list[Written]:
-    calls = []
-    for i, group in enumerate(groups):
-        numbers = sorted(n for n, (first, last) in spans.items() if first <= group.last and last >= group.first)
-        calls.append(("targets", i, write_group, (group, numbers, config.images, config.cutouts.partition, run)))
-    return sorted(_run(client, calls, report), key=lambda written: int(written.partitions[0]["partition"]))
+    def make(self, limit: int | None) -> PlanResult:
+        config, contents, scratch = self.config, self.contents, self.scratch
+        corners = None
+        if config.catalogue.tile_column is None:
+            corners = self._corners()
+            corners.to_parquet(scratch / _TILES)
+        flow, places, spans = self._pass_1()
+        if contents.rows not in (None, flow.total):
+            raise CatalogueError(
+                f"catalogue.files: {flow.total:,} rows were read, but the files' headers say {contents.rows:,}. Did "
+                "the files change meanwhile? Run again."
+            )
+        selection.refuse_empty(flow)
+        shares = -(-flow.selected // SHARE_ROWS)
+        calls = [("unique", i, find_repeated, (scratch, sorted(spans), i, shares)) for i in range(shares)]
+        repeated = list(self._do(calls))
+        unique.refuse({n: (_part(scratch, n), contents.slices[n].path) for n in spans}, repeated, flow.selected)
+        outside = sum(n for place, n in places.items() if place.outside)
+        if outside == flow.selected:
+            locate.refuse_nowhere(outside, corners, config.images.index or config.images.files)
+        written = self._pass_2(spans, plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit))
+        return _finish(config, self.run, flow, outside, limit, corners, written)
 
+    def _corners(self) -> pd.DataFrame:
+        """Corners of all tiles: from the index, else from the headers."""
+        images = self.config.images
+        names = list_tiles(images) if images.index is None else []
+        if not names:
+            return tile_table(images)
+        chunks = [names[i : i + _HEADERS] for i in range(0, len(names), _HEADERS)]
+        calls = [("headers", i, read_corners, (images, chunk)) for i, chunk in enumerate(chunks)]
+        tables: list[pd.DataFrame] = list(self._do(calls))
+        return pd.concat(tables).sort_values("tile", ignore_index=True)
 
-def _run(
-    client: "Client | None", calls: Iterable[tuple[str, int, Any, tuple[Any, ...]]], report: Report
-) -> Iterator[Any]:
-    """Run calls, each with a name and a number, as Dask tasks; results come as they are ready."""
-    import dask
+    def _pass_1(self) -> tuple[CutFlow, Counter[Place], Spans]:
+        """Select and locate. What comes back is summed as it comes: every piece may touch every tile."""
+        chosen = self.config.selection
+        frames = catalogue.open_catalogue(self.config.catalogue, self.contents).to_delayed()
+        calls = [("locate", n, locate_slice, (frame, n, chosen, self.scratch)) for n, frame in enumerate(frames)]
+        flow = CutFlow.empty(chosen)
+        places: Counter[Place] = Counter()
+        spans: Spans = {}
+        for piece in self._do(calls):
+            flow += piece.flow
+            places.update(piece.places)
+            if piece.places:
+                spans[piece.number] = min(piece.places), max(piece.places)
+        return flow, places, spans
 
-    tasks, name = [], ""
-    for name, number, function, arguments in calls:
-        key = f"{name}-{number:05d}"
-        tasks.append(dask.delayed(function, pure=False)(*arguments, dask_key_name=key))
-    here = (task.compute(scheduler="synchronous") for task in tasks)
-    for done, result in enumerate(here if client is None else _gather(client, tasks), start=1):
-        report(name, done, len(tasks))
-        yield result
+    def _pass_2(self, spans: Spans, groups: list[Group]) -> list[Written]:
+        calls = []
+        for i, group in enumerate(groups):
+            numbers = sorted(n for n, (first, last) in spans.items() if first <= group.last and last >= group.first)
+            where = (self.config.images, self.config.cutouts.partition, self.run, self.scratch)
+            calls.append(("targets", i, write_group, (group, numbers, *where)))
+        return sorted(self._do(calls), key=lambda written: int(written.partitions[0]["partition"]))
+
+    def _do(self, calls: Iterable[tuple[str, int, Any, tuple[Any, ...]]]) -> Iterator[Any]:
+        """Run calls, each with a name and a number, as Dask tasks; results come as they are ready."""
+        import dask
+
+        tasks, name = [], ""
+        for name, number, function, arguments in calls:
+            key = f"{name}-{number:05d}"
+            tasks.append(dask.delayed(function, pure=False)(*arguments, dask_key_name=key))
+        here = (task.compute(scheduler="synchronous") for task in tasks)
+        for done, result in enumerate(here if self.client is None else _gather(self.client, tasks), start=1):
+            self.report(name, done, len(tasks))
+            yield result
 
 
 def _gather(client: "Client", tasks: list[Any]) -> Iterator[Any]:
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     futures = client.compute(tasks, retries=2)
     try:
         for future in as_completed(futures):
             yield future.result()
             future.release()  # a result is needed once; keeping them all would keep every piece's counts
+    except KilledWorker as error:
+        raise ResourceError(
+            f"plan: the task {error.task} killed its worker again and again, as it does where memory is short. Raise "
+            "resources.memory, have fewer resources.workers, or lower catalogue.rows_per_task."
+        ) from None
     finally:
         client.cancel(futures)
 
@@ -285,13 +316,13 @@ def _warnings(flow: CutFlow, outside: int, tiles: pd.DataFrame) -> list[str]:
     return found
 
 
-def _corners(run: RunDirectory) -> Path:
-    return run.located / "tiles.parquet"
+def _part(scratch: Path, number: int) -> Path:
+    return scratch / f"part-{number:05d}.parquet"
 
 
 @lru_cache(maxsize=1)
-def _tiles(path: str, changed: int) -> locate.Tiles:
-    """The polygons, made once a process (``changed`` tells plans at the same path apart)."""
+def _tiles(path: Path) -> locate.Tiles:
+    """The polygons, made once a process."""
     return locate.polygons(pd.read_parquet(path))
 
 

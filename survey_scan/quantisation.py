@@ -57,7 +57,7 @@ def noise(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         Gaussian noise, too small (and so more finely sampled) for correlated noise. 0 if no two neighbours are finite.
     """
     sides = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity minus infinity
         steps = np.abs(np.concatenate([np.diff(side, axis=1) for side in sides], axis=1))
     steps = np.sort(np.where(np.isfinite(steps), steps, np.nan), axis=1)  # NaN last
     known = np.isfinite(steps).sum(axis=1)

@@ -141,6 +141,8 @@ def problems(selection: Selection, columns: pd.DataFrame, source: str, unlisted:
             try:
                 if section == "define" and (name in OWN or name in columns.columns):
                     raise SelectionError("this is the name of a column there is already. Choose another.")
+                if section == "cuts" and name == VALID_POSITION:
+                    raise SelectionError("this is the name of the built-in cut. Choose another.")
                 expression = expressions.parse(text)
                 if absent := [n for n in expression.names if n not in values and n not in broken]:
                     raise SelectionError("; ".join(_absent(n, values, source, set(unlisted)) for n in absent))

@@ -73,7 +73,6 @@ def publish(parts: Iterable[Data], file: Path, scratch: Path, name: str) -> None
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(file)
-        _flush_folder(file.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
@@ -84,12 +83,3 @@ def sweep(scratch: Path, name: str) -> None:
     """Remove unfinished files that a killed writer of the same name left."""
     for partial in scratch.glob(f"{name}.*.partial"):
         partial.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename outlive a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -102,7 +102,7 @@ def create(path: Path, n_targets: int, spec: Cutouts, id_dtype: Any, attributes:
     }
     dots: dict[str, Any] = {"name": "default", "separator": "."}
     try:
-        group = zarr.create_group(partial, attributes=_attributes(n_targets, spec, attributes))
+        group = zarr.create_group(partial, attributes=_attributes(n_targets, spec, side["object_id"], attributes))
         codecs = [BloscCodec(typesize=2, cname="lz4", clevel=5, shuffle="bitshuffle")] if spec.dtype == "int16" else []
         group.create_array(
             "image",
@@ -162,26 +162,29 @@ def write(
     Raises
     ------
     ValueError
-        If there are more or fewer rows than the partition has targets.
+        If there are more or fewer rows than the partition has targets, or the pixels have another shape.
+    TypeError
+        If the identifiers are of another kind than those the store was made for.
     OSError
         If the disk is full or fails; it names the file.
     """
     facts = json.loads((path / "zarr.json").read_bytes())["attributes"]
-    rows, dtype = int(facts["partition"]), str(facts["dtype"])
-    ids, n = np.asarray(object_id), len(cutouts.image)
-    expected = min(rows, facts["n_targets"] - partition * rows)
-    if n != expected or len(ids) != n:
-        raise ValueError(f"partition {partition} of {path} has {expected} targets, not {n}")
+    rows, size, dtype = int(facts["partition"]), int(facts["size"]), str(facts["dtype"])
+    ids = np.asarray(object_id)
+    expected = (min(rows, facts["n_targets"] - partition * rows), size, size, len(facts["bands"]))
+    if cutouts.image.shape != expected or len(ids) != expected[0]:
+        found = f"{len(ids)} targets and pixels of shape {cutouts.image.shape}"
+        raise ValueError(f"partition {partition} of {path} takes pixels of shape {expected}, not {found}")
     forget(path, partition)
     steps: list[NDArray[np.float32]] = []
     chunks = _encode(cutouts.image, dtype, steps)
     _publish(path, "image", partition, 4, shards.shard(chunks, rows // CHUNK_ROWS))
     side: dict[str, NDArray[Any]] = {
-        "object_id": ids,
+        "object_id": ids.astype(facts["object_id"], casting="safe") if facts["object_id"] != "string" else ids,
         "ra": np.asarray(ra, np.float64),
         "dec": np.asarray(dec, np.float64),
-        "status": cutouts.status,
-        "bad_fraction": cutouts.bad_fraction,
+        "status": np.asarray(cutouts.status, np.uint8),
+        "bad_fraction": np.asarray(cutouts.bad_fraction, np.float32),
     }
     if dtype == "int16":
         side["step"] = np.concatenate(steps)
@@ -309,21 +312,17 @@ class Reader:
             low, high = max(start, partition * rows), min(stop, (partition + 1) * rows)
             # zarr reads a file that is not there as fill values, without a word
             file = _file(self.path, name, partition, array.ndim)
+            again = f"Cut it again: survey_scan partition {self.path.parent} cutouts {partition}"
             if not file.exists():
-                raise RunError(f"partition {partition} of {self.path} is not there ({file.name} of {name}). {_AGAIN}")
+                raise RunError(f"partition {partition} of {self.path} is not there (no {name}/{file.name}). {again}")
             try:
                 pieces.append(array[low:high])
             except (ValueError, RuntimeError) as error:
-                raise RunError(
-                    f"partition {partition} of {self.path} is damaged ({name}: {error}). {_AGAIN}"
-                ) from error
+                raise RunError(f"{file} is damaged, in partition {partition} ({error}). {again}") from error
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-_AGAIN = "Cut it again: survey_scan partition RUN cutouts N"
-
-
-def _attributes(n_targets: int, spec: Cutouts, more: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(n_targets: int, spec: Cutouts, object_id: str, more: Mapping[str, Any]) -> dict[str, Any]:
     """What a reader has to know, from the store alone."""
     return {
         "title": "cutouts of the targets of a survey_scan run",
@@ -333,6 +332,7 @@ def _attributes(n_targets: int, spec: Cutouts, more: Mapping[str, Any]) -> dict[
         "bands": list(spec.bands),
         "size": spec.size,
         "dtype": spec.dtype,
+        "object_id": object_id,
         "orientation": ORIENTATION,
         "pixels": _PIXELS[spec.dtype],
         "status": {

@@ -99,8 +99,9 @@ def refuse(located: Mapping[int, tuple[Path, str]], found: Iterable[Repeated], s
         return  # different texts that share a hash
     count -= len(hashes) - len(twice)
     first = "; ".join(f"{object_id} (in {', '.join(where[object_id])})" for object_id in twice[:3])
+    verb = "occurs" if count == 1 else "occur"
     raise CatalogueError(
-        f"catalogue.id_column: of the {selected:,} selected objects' identifiers, {count:,} occur more than once: "
+        f"catalogue.id_column: of the {selected:,} selected objects' identifiers, {count:,} {verb} more than once: "
         f"{first}{f'; and {count - 3:,} more' if count > 3 else ''}. Name a column, or a list of columns, that is "
         "unique, or add a cut that keeps one row of each."
     )

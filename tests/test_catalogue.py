@@ -66,6 +66,9 @@ def test_fits_parquet_and_csv_give_the_same(tmp_path, table, rows_per_task):
 def test_slices_have_the_rows_asked_for_and_counts_come_from_headers(tmp_path, table):
     Table.from_pandas(table).write(tmp_path / "a.fits")
     table.to_parquet(tmp_path / "b.parquet", row_group_size=8)
+    table.to_csv(tmp_path / "c.csv")
+    rows = [survey(config(tmp_path / name)).rows for name in ("a.fits", "b.parquet", "*.*", "c.csv")]
+    assert rows == [50, 50, None, None]
     spans = [(s.start, s.stop) for s in survey(config(tmp_path / "a.fits", rows_per_task=20)).slices]
     assert spans == [(0, 20), (20, 40), (40, 50)]
     spans = [(s.start, s.stop) for s in survey(config(tmp_path / "b.parquet", rows_per_task=20)).slices]
@@ -234,6 +237,12 @@ def test_names_match_exactly_then_without_case(tmp_path, table):
     assert read(config(tmp_path / "a.csv", columns={"m": "mag"}))["m"].tolist() == table["mag"].tolist()
 
 
+def test_a_csv_header_may_be_quoted(tmp_path):
+    (tmp_path / "a.csv").write_text('\ufeff"object_id","ra, deg","dec","say ""g"""\n"7",1.5,-2.5,"a,b"\n')
+    found = read(config(tmp_path / "a.csv", ra_column="ra, deg", columns={"g": 'say "g"'}))
+    assert found.to_numpy().tolist() == [[7, 1.5, -2.5, "a,b"]]
+
+
 def test_globs_folders_and_hats(tmp_path, table):
     for folder in ("hats/dataset/Norder=0/Dir=0", "hats/other"):
         (tmp_path / folder).mkdir(parents=True)
@@ -388,6 +397,23 @@ def test_rows_without_identifier_are_refused(tmp_path):
     assert message(read_slice, contents.slices[0], cfg, contents.types) == (
         f"catalogue.id_column: 2 rows of {tmp_path}/a.fits have no 'ID'. Every object needs an identifier: name "
         "another column, or remove those rows."
+    )
+
+
+def test_numbers_may_name_tiles(tmp_path):
+    (tmp_path / "a.csv").write_text("object_id,ra,dec,tract\n1,1,1,8279\n2,1,1,\n3,1,1,9813\n")
+    fits_table(
+        tmp_path / "a.fits",
+        fits.Column("object_id", "J", array=[1, 2, 3]),
+        fits.Column("RA", "D", array=np.ones(3)),
+        fits.Column("DEC", "D", array=np.ones(3)),
+        fits.Column("TRACT", "J", array=[8279, -1, 9813], null=-1),
+    )
+    for name in ("a.csv", "a.fits"):
+        assert read(config(tmp_path / name, tile_column="tract"))["tile"].tolist() == ["8279", "", "9813"]
+    assert message(survey, config(tmp_path / "a.fits", tile_column="RA")) == (
+        f"catalogue.tile_column: column 'RA' of {tmp_path}/a.fits is float64. "
+        "A tile's name is a whole number or a text."
     )
 
 

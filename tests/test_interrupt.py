@@ -27,7 +27,9 @@ def wait_for(process, run, wanted) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "name", ["SIGUSR1", pytest.param("SIGINT", marks=pytest.mark.slow), pytest.param("SIGTERM", marks=pytest.mark.slow)]
+)
 def test_a_signal_to_the_group_stops_gracefully_and_the_next_start_resumes(survey, name):
     run = survey.folder / "runs" / "lrg"
     process = survey.command("run", "lrg.yaml")
@@ -49,6 +51,7 @@ def test_a_signal_to_the_group_stops_gracefully_and_the_next_start_resumes(surve
     assert len(pd.read_parquet(run / "candidates.parquet")) == 500
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(survey):
     run = survey.folder / "runs" / "lrg"
     process = survey.command("run", "lrg.yaml")
@@ -65,6 +68,7 @@ def test_a_second_signal_stops_at_once(survey):
     assert not (run / "run.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_plan(survey):
     run = survey.folder / "runs" / "lrg"
     process = survey.command("run", "lrg.yaml")

@@ -27,7 +27,7 @@ def test_located_rows_are_sorted_by_place_and_counted():
     frame["ra"], frame["dec"] = [0.5, 359.5, 0.5, 1.5, 0.5, 0.5], [-89.5, -89.5, 0.5, 0.5, 0.5, 0.5]
     rows, places = plan.located(frame, np.array(["", "", "B", "", "A", "B"]))
     assert rows["tile"].tolist() == ["A", "B", "B", "", "", ""]
-    assert rows["zone"].tolist() == [0, 0, 0, 0, 359, 90 * 360 + 1]
+    assert rows[plan.ZONE].tolist() == [0, 0, 0, 0, 359, 90 * 360 + 1]
     assert rows["object_id"].tolist() == frame["object_id"].iloc[[4, 2, 5, 0, 1, 3]].tolist()
     assert places == {
         Place(False, "A", 0): 1,
@@ -36,7 +36,7 @@ def test_located_rows_are_sorted_by_place_and_counted():
         Place(True, "", 359): 1,
         Place(True, "", 90 * 360 + 1): 1,
     }
-    assert list(rows.columns) == ["object_id", "ra", "dec", "tile", "zone", "mag"]
+    assert list(rows.columns) == ["object_id", "ra", "dec", "tile", plan.ZONE, "mag"]
     rows, places = plan.located(frame.iloc[:0], np.array([], str))
     assert len(rows) == 0
     assert places == {}
@@ -118,7 +118,7 @@ def test_ties_are_broken_by_identifier(ids):
     part = pd.DataFrame(
         {
             "object_id": numbers if ids == "number" else pd.Series(map(str, numbers), dtype="str"),
-            "ra": 1.0, "dec": 2.0, "tile": pd.Series(["A"] * 4, dtype="str"), "zone": 0, "x": 5.0, "y": 5.0,
+            "ra": 1.0, "dec": 2.0, "tile": pd.Series(["A"] * 4, dtype="str"), plan.ZONE: 0, "x": 5.0, "y": 5.0,
         }
     )  # fmt: skip
     ordered = plan.order(part)["object_id"].tolist()

@@ -2,8 +2,11 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import distributed
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +15,7 @@ from astropy.wcs import WCS
 
 from survey_scan import planning
 from survey_scan.config import Catalogue, Config, Cutouts, Images, Model, Run, Selection
-from survey_scan.errors import CatalogueError, ImageError, SelectionError
+from survey_scan.errors import CatalogueError, ImageError, ResourceError, SelectionError
 from survey_scan.layout import RunDirectory
 from survey_scan.plan import targets_digest
 
@@ -57,6 +60,7 @@ def sky(tmp_path_factory) -> Path:
             "mag_g": rng.uniform(18, 24, N),
             "mag_r": rng.uniform(18, 22, N),
             "kind": pd.Series(rng.choice(["DEV", "PSF"], N), dtype="str"),
+            "zone": rng.integers(0, 9, N),
         }
     )
     frame.loc[:4, "dec"] = [np.nan, 95.0, -95.0, np.inf, 40.0]
@@ -66,7 +70,7 @@ def sky(tmp_path_factory) -> Path:
 
 
 def config(sky, images=None, selection=None, partition=256, **catalogue) -> Config:
-    columns = {name: name for name in ("mag_g", "mag_r", "kind")}
+    columns = {name: name for name in ("mag_g", "mag_r", "kind", "zone")}
     return Config(
         run=Run(name="t"),
         catalogue=Catalogue(
@@ -194,12 +198,10 @@ def test_facts_and_warnings(planned, sky):
 def test_the_plan_does_not_depend_on_how_the_work_is_divided(
     planned, sky, tmp_path, monkeypatch, request, rows_per_task, group_rows, workers
 ):
-    from distributed import Client
-
     monkeypatch.setattr(planning, "GROUP_ROWS", group_rows)
     monkeypatch.setattr(planning, "SHARE_ROWS", group_rows)
     run, told = RunDirectory(tmp_path), []
-    client = Client(request.getfixturevalue("scheduler")) if workers else None
+    client = distributed.Client(request.getfixturevalue("scheduler")) if workers else None
     try:
         planning.make_plan(
             config(sky, rows_per_task=rows_per_task), run, client, report=lambda *fact: told.append(fact)
@@ -211,9 +213,10 @@ def test_the_plan_does_not_depend_on_how_the_work_is_divided(
     assert [name for name, done, total in told if done == total] == ["locate", "unique", "targets"]
 
 
-def test_tiles_from_their_headers(planned, sky, tmp_path):
+def test_tiles_from_their_headers(planned, sky, tmp_path, monkeypatch):
     """Without an index; the corrupt tile is then nowhere, and what only it holds is outside."""
     run = RunDirectory(tmp_path)
+    monkeypatch.setattr(planning, "_HEADERS", 4)
     planning.make_plan(config(sky, images={"index": None}), run)
     ours, theirs = all_targets(run).set_index("object_id"), all_targets(planned[0]).set_index("object_id")
     elsewhere = theirs["tile"] != "T02"
@@ -285,7 +288,8 @@ def test_a_selection_that_cannot_be_evaluated_is_refused_before_anything_is_touc
     with pytest.raises(SelectionError) as caught:
         planning.make_plan(config(sky, selection=Selection(cuts={"red": "g_i > 1"})), run)
     assert str(caught.value) == (
-        "cut 'red' uses 'g_i', which is neither a column of cat-0.parquet nor defined. Defined: mag_g, mag_r, kind."
+        "cut 'red' uses 'g_i', which is neither a column of cat-0.parquet nor defined. Defined: mag_g, mag_r, kind, "
+        "zone."
     )
     assert contents(run) == contents(planned[0])
 
@@ -301,6 +305,28 @@ def test_identifiers_that_occur_twice(sky, tmp_path):
     assert text == (
         f"catalogue.id_column: of the 4,026 selected objects' identifiers, 30 occur more than once: {first}; and "
         "27 more. Name a column, or a list of columns, that is unique, or add a cut that keeps one row of each."
+    )
+
+
+def test_rows_that_came_or_went_are_noticed(sky, tmp_path, monkeypatch):
+    contents = planning.catalogue.survey(config(sky).catalogue)
+    monkeypatch.setattr(planning.catalogue, "survey", lambda _: replace(contents, rows=4001))
+    assert refused(CatalogueError, config(sky), RunDirectory(tmp_path)) == (
+        "catalogue.files: 4,000 rows were read, but the files' headers say 4,001. Did the files change "
+        "meanwhile? Run again."
+    )
+
+
+def test_a_task_that_kills_its_worker(sky, tmp_path, monkeypatch):
+    def as_completed(futures):
+        yield from ()
+        raise distributed.KilledWorker("locate-00003", None, 3)
+
+    monkeypatch.setattr(distributed, "as_completed", as_completed)
+    client = SimpleNamespace(compute=lambda tasks, retries: tasks, cancel=lambda futures: None)
+    assert refused(ResourceError, config(sky), RunDirectory(tmp_path), client=client) == (
+        "plan: the task locate-00003 killed its worker again and again, as it does where memory is short. Raise "
+        "resources.memory, have fewer resources.workers, or lower catalogue.rows_per_task."
     )
 
 
@@ -334,9 +360,61 @@ def test_a_failure_leaves_no_plan_and_the_next_call_plans(planned, sky, tmp_path
 
 
 def test_an_error_on_a_worker_comes_back_as_it_is(sky, tmp_path, scheduler):
-    from distributed import Client
-
-    with Client(scheduler) as client:
+    with distributed.Client(scheduler) as client:
         cfg = config(sky, selection=Selection(cuts={"bits": "(mag_r & 1) == 1"}))
         text = refused(SelectionError, cfg, RunDirectory(tmp_path), client=client)
     assert text.startswith("cut 'bits': 'mag_r & 1' (character 2 of '(mag_r & 1) == 1') needs whole numbers, not ")
+
+
+# ---- real surveys
+
+
+def test_pixels_agree_with_those_of_the_legacy_pipeline(survey_data, tmp_path):
+    folder = survey_data / "legacysurvey/pipeline_bricks"
+    cfg = config(
+        folder,
+        files=[f"{folder}/tractor/*/tractor-*.fits"],
+        id_column=["release", "brickid", "objid"],
+        columns={"bx": "bx", "by": "by", "brick": "brickname"},
+        selection=Selection(cuts={"primary": "bx > 0"}),
+        images={
+            "files": f"{folder}/coadd/{{tile:.3}}/{{tile}}/legacysurvey-{{tile}}-image-{{band}}.fits.fz",
+            "index": None,
+        },
+    )
+    run = RunDirectory(tmp_path)
+    result = planning.make_plan(cfg, run)
+    targets = all_targets(run)
+    assert (targets["tile"] == targets["brick"]).all()
+    assert len(targets) == result.facts["catalogue"] == 38
+    np.testing.assert_allclose(targets["x"], targets["bx"], atol=2e-3)
+    np.testing.assert_allclose(targets["y"], targets["by"], atol=2e-3)
+    assert result.facts["pixel_scale"] == pytest.approx(0.262, rel=1e-6)
+    assert result.warnings == []
+
+
+@pytest.mark.parametrize("tile_column", [None, "TILENAME"])
+def test_pixels_agree_with_those_of_the_des_catalogue(survey_data, tmp_path, tile_column):
+    folder = survey_data / "des/des_like_tile"
+    cfg = config(
+        folder,
+        files=[f"{folder}/*_dr2_main_like.csv"],
+        id_column="COADD_OBJECT_ID",
+        tile_column=tile_column,
+        columns={
+            "xwin": "XWIN_IMAGE",
+            "ywin": "YWIN_IMAGE",
+            "mag_g": "MAG_AUTO_G",
+            "mag_r": "MAG_AUTO_R",
+            "kind": "FLAGS_G",
+        },
+        selection=Selection(cuts={"red": "mag_g - mag_r > 0.5"}),
+        images={"files": f"{folder}/{{tile}}_r*_{{band}}.fits.fz", "hdu": "SCI", "index": None},
+    )
+    run = RunDirectory(tmp_path)
+    planning.make_plan(cfg, run)
+    targets = all_targets(run)
+    assert len(targets) > 500
+    assert set(targets["tile"]) == {"DES0900-0030"}
+    np.testing.assert_allclose(targets["x"], targets["xwin"] - 1, atol=2e-3)
+    np.testing.assert_allclose(targets["y"], targets["ywin"] - 1, atol=2e-3)

@@ -128,6 +128,10 @@ COLUMNS = catalogue(0, mag_g=np.zeros(0), mag_r=np.zeros(0), kind=pd.Series([], 
             "cut 'w' uses 'FLUX_W1', a column of sweep-000.fits that is not read. "
             "Add it to catalogue.columns: FLUX_W1: FLUX_W1",
         ),
+        (
+            Selection(cuts={"valid position": "dec > 0"}),
+            "cut 'valid position': this is the name of the built-in cut. Choose another.",
+        ),
         (Selection(cuts={"red": "mag_g - 1"}), "cut 'red': 'mag_g - 1' is a number, not a condition. Compare it."),
         (
             Selection(cuts={"psf": "kind > 2"}),

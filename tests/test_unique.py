@@ -64,7 +64,7 @@ def test_texts(tmp_path):
     paths = write(tmp_path, ["9010-1-2", "9010-1-3"], ["9010-1-2"])
     located = {n: (path, f"{n}.fits") for n, path in enumerate(paths)}
     assert (
-        "of the 3 selected objects' identifiers, 1 occur more than once: 9010-1-2 (in 0.fits, 1.fits). Name"
+        "of the 3 selected objects' identifiers, 1 occurs more than once: 9010-1-2 (in 0.fits, 1.fits). Name"
         in refusal(located, [unique.repeated(paths, 0, 1)], 3)
     )
 

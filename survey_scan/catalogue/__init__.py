@@ -20,6 +20,9 @@ from survey_scan.errors import CatalogueError
 if TYPE_CHECKING:
     import dask.dataframe as dd
 
+#: Columns whose numbers are names: whole, and never decimal because some are missing.
+_EXACT = {"catalogue.id_column": "An identifier", "catalogue.tile_column": "A tile's name"}
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -48,6 +51,8 @@ class Contents:
         In the order in which they are read.
     slices : tuple of Slice
         All rows, each once.
+    rows : int or None
+        Rows of all files; None if some are CSV, which does not say.
     types : dict
         Column as the configuration names it in its file → its type over all files.
     unlisted : tuple of str
@@ -56,6 +61,7 @@ class Contents:
 
     files: tuple[str, ...]
     slices: tuple[Slice, ...]
+    rows: int | None
     types: dict[str, Type]
     unlisted: tuple[str, ...]
 
@@ -76,15 +82,17 @@ def survey(config: Catalogue) -> Contents:
         sources = {path: find(name, table.columns, path, key) for path, table in tables.items()}
         used.add(sources[files[0]].name)
         columns = [(path, tables[path].columns[source.name]) for path, source in sources.items()]
-        if key == "catalogue.id_column":
+        if key in _EXACT:
             columns = [(path, _exact(path, sources[path], column)) for path, column in columns]
-        types[name] = common(columns, key, exact=key in ("catalogue.id_column", "catalogue.tile_column"))
+        types[name] = common(columns, key, exact=key in _EXACT)
         _check_use(name, key, types[name], files[0])
     slices = tuple(Slice(path, *piece) for path, table in tables.items() for piece in table.slices)
     if not slices:
         raise CatalogueError(f"catalogue.files: there are no rows in {listed(files, 3)}. Name files that have some.")
     unlisted = tuple(name for name in tables[files[0]].columns if name not in used)
-    return Contents(tuple(files), slices, types, unlisted)
+    counts = [table.rows for table in tables.values() if table.rows is not None]
+    rows = sum(counts) if len(counts) == len(tables) else None
+    return Contents(tuple(files), slices, rows, types, unlisted)
 
 
 def open_catalogue(config: Catalogue, contents: Contents | None = None) -> "dd.DataFrame":
@@ -209,8 +217,8 @@ def _exact(path: str, source: Source, column: Column) -> Column:
 
 
 def _check_use(name: str, key: str, kind: Type, path: str) -> None:
-    if key == "catalogue.id_column" and kind not in ("int64", "uint64", "str"):
-        raise CatalogueError(f"{key}: column '{name}' of {path} is {kind}. An identifier is a whole number or a text.")
+    if key in _EXACT and kind not in ("int64", "uint64", "str"):
+        raise CatalogueError(f"{key}: column '{name}' of {path} is {kind}. {_EXACT[key]} is a whole number or a text.")
     number = key.startswith("catalogue.magnitudes.") or key in ("catalogue.ra_column", "catalogue.dec_column")
     if number and kind == "str":
         raise CatalogueError(f"{key}: column '{name}' of {path} holds texts where numbers are needed.")
@@ -224,7 +232,8 @@ def _table(config: Catalogue, types: dict[str, Type], read: dict[str, Read], pat
     for own, name in (("ra", config.ra_column), ("dec", config.dec_column)):
         table[own] = canonical(read[name], "float64", ())  # 99 is a right ascension
     if config.tile_column is not None:
-        table["tile"] = text(read[config.tile_column].values)
+        values, missing = read[config.tile_column]
+        table["tile"] = text(values).mask(np.zeros(len(values), bool) if missing is None else missing, "")
     for own, name in config.columns.items():
         table[own] = column(name)
     for own, spec in config.magnitudes.items():

@@ -191,7 +191,7 @@ def text(values: Any) -> pd.Series:
     series = pd.Series(values)
     if series.dtype.kind in "iu":
         series = series.astype(str)
-    return series.astype("str").fillna("").str.strip()
+    return series.where(series.notna(), "").astype("str").str.strip()
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:

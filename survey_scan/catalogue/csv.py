@@ -5,6 +5,7 @@ down can be NaN; only the column of identifiers is read to its end (:func:`ident
 quotes is not understood.
 """
 
+import csv
 import io
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def _header(path: str) -> tuple[list[str], str, int, int]:
     except UnicodeDecodeError:
         raise CatalogueError(f"catalogue.files: the first line of {path} is not text. Is it a CSV file?") from None
     separator = ";" if text.count(";") > text.count(",") else ","
-    names = [name.strip().strip('"').strip() for name in text.split(separator)]
+    names = [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
     if len(set(names)) != len(names) or not text.strip():
         twice = next((name for name in names if names.count(name) > 1), "")
         raise CatalogueError(

@@ -53,7 +53,7 @@ def read(path: str, hdu: Hdu, names: list[str], start: int, stop: int) -> dict[s
             raise CatalogueError(
                 f"catalogue.files: {path} cannot be read to its end ({_brief(error)}). Fetch it again."
             ) from None
-    data = {name: rows[name] for name in plain}
+    data = {name: np.ascontiguousarray(rows[name], rows[name].dtype.newbyteorder("=")) for name in plain}
     if scaled:
         data |= _scaled(path, number, scaled, start, stop)
     found = {}

@@ -7,6 +7,7 @@ and it compares what each header promises with the size of the file, without whi
 
 import errno
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -74,6 +75,8 @@ class ImageHdu:
 class _Hdu(NamedTuple):
     number: int
     offset: int
+    nbytes: int
+    end: int
     text: str
     values: dict[str, Any]
 
@@ -96,7 +99,6 @@ def find_image(path: Path, hdu: int | str) -> ImageHdu:
     OSError
         If the file system fails (as opposed to the file).
     """
-    seen: list[str] = []
     with reading(path), ExitStack() as opened:
         file: IO[bytes] = opened.enter_context(path.open("rb"))
         size = path.stat().st_size
@@ -105,18 +107,15 @@ def find_image(path: Path, hdu: int | str) -> ImageHdu:
         zipped = file.read(2) == b"\x1f\x8b"
         if zipped:
             file = cast(IO[bytes], opened.enter_context(gzip.open(path)))
-        for found in _walk(path, file):
-            name = _name(found)
-            seen.append(f"{found.number} ({name})" if name else str(found.number))
-            if hdu != found.number and str(hdu).upper() != name.upper():
-                continue
-            end = found.offset + _data_bytes(found.values)
-            if not zipped and end > size:
-                raise unreadable(
-                    path, f"is truncated: HDU {found.number} should end at byte {end} but the file has {size}"
-                )
-            return _image(path, found, zipped)
-    raise unreadable(path, f"has no HDU {hdu!r}; it has {', '.join(seen)}")
+        seen: list[_Hdu] = []
+        for found in _walk(path, file, None if zipped else size):
+            seen.append(found)
+            if hdu == found.number or str(hdu).upper() == _name(found).upper():
+                if _dimensions(found) == 2:
+                    return _image(path, found, zipped)
+                seen.extend(_walk(path, file, None if zipped else size, found))
+                raise unreadable(f"{path}[{found.number}]", f"is {_kind(found)}; an image is needed: {_images(seen)}")
+    raise unreadable(path, f"has no HDU {hdu!r}; {_images(seen)}")
 
 
 def unreadable(where: object, why: str) -> TileError:
@@ -143,9 +142,9 @@ def reading(path: Path) -> Iterator[None]:
         raise
 
 
-def _walk(path: Path, stream: IO[bytes]) -> Iterator[_Hdu]:
-    """The HDUs of a file, headers only."""
-    number = start = 0
+def _walk(path: Path, stream: IO[bytes], size: int | None, after: _Hdu | None = None) -> Iterator[_Hdu]:
+    """The HDUs of a file, headers only, each checked to be there whole if the size of the file is known."""
+    number, start = (0, 0) if after is None else (after.number + 1, after.end)
     while True:
         stream.seek(start)
         text, ended = "", False
@@ -159,9 +158,16 @@ def _walk(path: Path, stream: IO[bytes]) -> Iterator[_Hdu]:
                 raise unreadable(path, f"is truncated: it ends inside the header of HDU {number}")
             text += block
             ended = any(block[i : i + 8] == "END     " for i in range(0, BLOCK, CARD))
-        found = _Hdu(number, start + len(text), text, _values(text))
-        yield found
-        start = found.offset + -(-_data_bytes(found.values) // BLOCK) * BLOCK
+        values, offset = _values(text), start + len(text)
+        try:
+            nbytes = _data_bytes(values)
+        except (KeyError, ValueError) as error:
+            raise unreadable(f"{path}[{number}]", f"has a header that makes no sense ({error!r})") from error
+        if size is not None and offset + nbytes > size:
+            end = offset + nbytes
+            raise unreadable(path, f"is truncated: HDU {number} should end at byte {end} but the file has {size}")
+        start = offset + -(-nbytes // BLOCK) * BLOCK
+        yield _Hdu(number, offset, nbytes, start, text, values)
         number += 1
 
 
@@ -200,40 +206,57 @@ def _name(hdu: _Hdu) -> str:
     return "COMPRESSED_IMAGE" if hdu.values.get("ZIMAGE") is True else ""
 
 
-def _integers(values: dict[str, Any], keyword: str, count: int, default: int) -> list[int]:
-    return [int(values.get(f"{keyword}{i}", default)) for i in range(1, count + 1)]
+def _dimensions(hdu: _Hdu) -> int | None:
+    """Dimensions of an image, 0 if it has no pixels; None for a table."""
+    compressed = hdu.values.get("ZIMAGE") is True
+    if not compressed and hdu.values.get("XTENSION", "IMAGE") != "IMAGE":
+        return None
+    return _integer(hdu.values, "ZNAXIS" if compressed else "NAXIS")
+
+
+def _kind(hdu: _Hdu) -> str:
+    dimensions = _dimensions(hdu)
+    if dimensions is None:
+        return "a table"
+    return "empty" if dimensions == 0 else f"an array of {dimensions} dimensions"
+
+
+def _images(hdus: list[_Hdu]) -> str:
+    """Which of these are images, for messages."""
+    names = [f"{hdu.number} ({_name(hdu)})".replace(" ()", "") for hdu in hdus if _dimensions(hdu) == 2]
+    return f"its images of two dimensions are in HDU {', '.join(names)}" if names else "it holds none of two dimensions"
+
+
+def _integer(values: dict[str, Any], keyword: str, default: int | None = None) -> int:
+    """A count from a header; ValueError if it is none."""
+    value = values[keyword] if default is None else values.get(keyword, default)
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{keyword} = {value!r}")
+    return value
 
 
 def _data_bytes(values: dict[str, Any]) -> int:
     """Bytes of data an HDU has by its header (FITS standard 4.0, equation 2)."""
-    axes = _integers(values, "NAXIS", int(values.get("NAXIS", 0)), 0)
+    axes = [_integer(values, f"NAXIS{i}") for i in range(1, _integer(values, "NAXIS") + 1)]
     if not axes:
         return 0
-    elements = 1
-    for axis in axes:
-        elements *= axis
-    return abs(int(values["BITPIX"])) // 8 * int(values.get("GCOUNT", 1)) * (int(values.get("PCOUNT", 0)) + elements)
+    elements = _integer(values, "PCOUNT", 0) + math.prod(axes)
+    return abs(int(values["BITPIX"])) // 8 * _integer(values, "GCOUNT", 1) * elements
 
 
 def _image(path: Path, hdu: _Hdu, zipped: bool) -> ImageHdu:
     values = hdu.values
     z = "Z" if values.get("ZIMAGE") is True else ""
-    table = not z and values.get("XTENSION", "IMAGE") != "IMAGE"
-    ndim = 0 if table else int(values.get(f"{z}NAXIS", 0))
-    if ndim != 2:
-        what = "a table" if table else "empty" if ndim == 0 else f"an image of {ndim} dimensions"
-        raise unreadable(f"{path}[{hdu.number}]", f"is {what}; an image of two dimensions is needed")
-    width, height = _integers(values, f"{z}NAXIS", 2, 0)
-    if width < 1 or height < 1:
+    try:
+        width, height = _integer(values, f"{z}NAXIS1"), _integer(values, f"{z}NAXIS2")
+        tile = (_integer(values, "ZTILE2", 1), _integer(values, "ZTILE1", width)) if z else (1, width)
+        bitpix = int(values[f"{z}BITPIX"])
+    except (KeyError, ValueError) as error:
+        raise unreadable(f"{path}[{hdu.number}]", f"has a header that makes no sense ({error!r})") from error
+    if not (width and height and all(tile)):
         raise unreadable(f"{path}[{hdu.number}]", f"has no pixels ({width} x {height})")
-    tile = (1, width)
-    codec = "gzip" if zipped else "none"
-    if z:
-        tile = (int(values.get("ZTILE2", 1)), int(values.get("ZTILE1", width)))
-        codec = codec if zipped else str(values.get("ZCMPTYPE", "")).replace("RICE_ONE", "RICE_1")
-    bitpix = int(values[f"{z}BITPIX"])
+    codec = "gzip" if zipped else str(values.get("ZCMPTYPE", "")).replace("RICE_ONE", "RICE_1") if z else "none"
     blanks = any(keyword in values for keyword in ("BLANK", "ZBLANK"))
-    plain = values.get("BSCALE", 1) == 1 and values.get("BZERO", 0) == 0 and (bitpix < 0 or not blanks)
     datasum = str(values.get("DATASUM", "")).strip()
     return ImageHdu(
         path=path,
@@ -241,9 +264,9 @@ def _image(path: Path, hdu: _Hdu, zipped: bool) -> ImageHdu:
         layout=Layout(codec, (height, width), tile),
         cards=wcs_cards(hdu.text),
         bitpix=bitpix,
-        plain=plain,
+        plain=values.get("BSCALE", 1) == 1 and values.get("BZERO", 0) == 0 and (bitpix < 0 or not blanks),
         offset=hdu.offset,
-        nbytes=_data_bytes(values),
+        nbytes=hdu.nbytes,
         datasum=int(datasum) if datasum.isdigit() else None,
         text=hdu.text,
         values=values,

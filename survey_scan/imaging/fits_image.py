@@ -1,5 +1,6 @@
 """One image open for reading boxes of pixels."""
 
+import gzip
 import struct
 import warnings
 from collections.abc import Iterator
@@ -94,9 +95,12 @@ class FitsImage:
             return self._files.enter_context(fitsio.FITS(str(hdu.path)))[hdu.number]
         from astropy.io import fits
 
+        if hdu.layout.codec == "gzip":
+            with gzip.open(hdu.path) as file:
+                data = file.read()  # to the end, where the checksum is
+            return self._files.enter_context(fits.HDUList.fromstring(data))[hdu.number].data
         # not mapped: astropy cannot apply BSCALE, BZERO and BLANK to what is
-        image = self._files.enter_context(fits.open(hdu.path, memmap=False))[hdu.number]
-        return image.data if hdu.layout.codec == "gzip" else image.section
+        return self._files.enter_context(fits.open(hdu.path, memmap=False))[hdu.number].section
 
 
 @contextmanager

@@ -147,19 +147,19 @@ def _find(images: config.Images, tile: str, band: str, pixel_scale: float | None
             continue
         hdu = images.hdu if section.hdu is None else section.hdu
         other = find_image(tile_file(images, tile, band, section.files), hdu_of(hdu, band))
-        _check_shape(other, Counter([image.layout.shape]), "image")
+        _check_shape(other, Counter([image.layout.shape]), "image is")
         beside.append(other)
     return _Band(band, image, *beside)
 
 
-def _check_shape(image: ImageHdu, shapes: Counter[tuple[int, int]], others: str = "other bands") -> None:
+def _check_shape(image: ImageHdu, shapes: Counter[tuple[int, int]], others: str = "other bands are") -> None:
     """A tile's images have one shape: that of most of them, of the first band where there is no majority."""
     height, width = shapes.most_common(1)[0][0]
     if image.layout.shape != (height, width):
         raise TileError(
             Status.MISMATCHED,
             f"{image} is {image.layout.shape[1]} x {image.layout.shape[0]} pixels; "
-            f"the tile's {others} are {width} x {height}",
+            f"the tile's {others} {width} x {height}",
         )
 
 

@@ -156,6 +156,11 @@ def tile_table(images: Images) -> pd.DataFrame:
     tiles = list_tiles(images)
     if not tiles:
         raise ImageError(f"no file matches images.files {images.files!r} with a band of {', '.join(images.bands)}.")
+    return read_corners(images, tiles)
+
+
+def read_corners(images: Images, tiles: list[str]) -> pd.DataFrame:
+    """The footprints of some tiles from their headers: the table of :func:`tile_table`."""
     with ThreadPoolExecutor(16) as pool:  # waits for a parallel file system; computes nothing
         headers = list(pool.map(lambda tile: _first_header(images, tile), tiles))
     rows: list[list[Any]] = []
