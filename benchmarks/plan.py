@@ -32,8 +32,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from survey_scan import planning
 from survey_scan.config import Catalogue, Config, Cutouts, Images, Magnitude, Model, Run, Selection
+from survey_scan.engine import planning
 from survey_scan.layout import RunDirectory
 
 SIDE, SCALE, STEP = 3600, 0.262, 0.25
@@ -157,7 +157,7 @@ def plan(folder: Path, workers: int) -> dict[str, Any]:
 
 
 def _import() -> None:
-    import survey_scan.planning  # noqa: F401
+    import survey_scan.engine.planning  # noqa: F401
 
 
 def naive(folder: Path, count: int) -> dict[str, Any]:

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import small_survey
 from scores import deeplens
 
-from survey_scan import cluster, interrupt, pipeline, prepare, state
 from survey_scan.config import Config
 from survey_scan.config_file import load
-from survey_scan.events import Events
+from survey_scan.engine import cluster, interrupt, pipeline, prepare, state
+from survey_scan.engine.events import Events
 from survey_scan.layout import RunDirectory
 
 

@@ -59,8 +59,8 @@ def demo(directory: Path, seed: int | None) -> None:
 @_SET
 def check(config: Path, settings: tuple[str, ...]) -> None:
     """Open a file of each kind that CONFIG names and say what would go wrong."""
-    from survey_scan.check import check as check_config
     from survey_scan.config_file import load
+    from survey_scan.views.check import check as check_config
 
     check_config(load(config, settings), _say)
 
@@ -99,8 +99,8 @@ def run(config: Path, settings: tuple[str, ...], limit: int | None, scheduler: s
 @_JSON
 def status(run: Path, as_json: bool) -> None:
     """Say how far RUN (a run directory) is, what is left, and why."""
-    from survey_scan import overview, report
     from survey_scan.layout import RunDirectory
+    from survey_scan.views import overview, report
 
     found = overview.status(RunDirectory(run))
     _print(found, as_json, report.status)
@@ -112,8 +112,8 @@ def status(run: Path, as_json: bool) -> None:
 @_JSON
 def inspect(run: Path, object_id: str, as_json: bool) -> None:
     """Print all that RUN knows of one object."""
-    from survey_scan import overview, report
     from survey_scan.layout import RunDirectory
+    from survey_scan.views import overview, report
 
     found = overview.inspect(RunDirectory(run), object_id)
     _print(found, as_json, report.target)
@@ -125,7 +125,7 @@ def inspect(run: Path, object_id: str, as_json: bool) -> None:
 @click.argument("number", type=click.IntRange(min=0))
 def partition(run: Path, stage: str, number: int) -> None:
     """Do one partition of one stage in this process, without Dask: to see why it fails."""
-    from survey_scan import single
+    from survey_scan.engine import single
     from survey_scan.layout import RunDirectory
 
     single.partition(RunDirectory(run), "cutouts" if stage == "cutouts" else "scores", number, _say)
@@ -137,7 +137,7 @@ def partition(run: Path, stage: str, number: int) -> None:
 @click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="With at least this score.")
 def rank(run: Path, top: int | None, threshold: float | None) -> None:
     """Rank the scores of RUN again, with another number of candidates or another threshold."""
-    from survey_scan import single
+    from survey_scan.engine import single
     from survey_scan.layout import RunDirectory
 
     single.rank(RunDirectory(run), top, threshold, _say)
@@ -148,9 +148,9 @@ def rank(run: Path, top: int | None, threshold: float | None) -> None:
 @_JSON
 def verify(run: Path, as_json: bool) -> None:
     """Read all of RUN again: digests, checksums, ids row by row, the ranking."""
-    from survey_scan import report
-    from survey_scan import verify as verifying
     from survey_scan.layout import RunDirectory
+    from survey_scan.views import report
+    from survey_scan.views import verify as verifying
 
     found = verifying.verify(RunDirectory(run))
     _print(found, as_json, report.verified)
@@ -159,8 +159,9 @@ def verify(run: Path, as_json: bool) -> None:
 
 
 def _run(config: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    from survey_scan import overview, pipeline
     from survey_scan.config_file import load
+    from survey_scan.engine import pipeline
+    from survey_scan.views import overview
 
     say = _silent if as_json else _say
     directory = pipeline.run(load(config, settings), config, pipeline.Options(**options, say=say))

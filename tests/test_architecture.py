@@ -13,16 +13,10 @@ PACKAGE = Path(__file__).parent.parent / "survey_scan"
 LEVELS = [
     ["schema", "errors", "identity"],
     ["config", "config_file", "layout", "records", "store"],
-    [
-        "logic", "expressions", "catalogue", "selection", "imaging", "locate", "positions", "unique", "plan", "cutouts",
-        "models", "scores", "ranking", "candidates",
-    ],
-    [
-        "events", "lock", "interrupt", "worker", "state", "tasks", "planning", "cluster", "progress", "memory", "scan",
-        "prepare", "overview", "report", "verify", "check", "pipeline", "single",
-    ],
+    ["catalogue", "selection", "plan", "imaging", "cutouts", "models", "scores", "ranking"],
+    ["engine", "views"],
     ["demo", "cli", "__main__"],
-]  # fmt: skip
+]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 PURE = [name for number in (0, 1, 2) for name in LEVELS[number] if name != "catalogue"]
 
@@ -37,9 +31,13 @@ def modules() -> dict[str, list[Path]]:
 
 
 def imports(path: Path) -> set[str]:
-    """All modules a file imports, wherever in it the import stands."""
+    """All modules a file imports at run time, wherever in it the import stands."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

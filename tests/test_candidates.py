@@ -9,7 +9,7 @@ from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
 from pyarrow import parquet
 
-from survey_scan.candidates import write_candidates, write_failures
+from survey_scan.ranking.candidates import write_candidates, write_failures
 from survey_scan.schema import CANDIDATE_COLUMNS, SCORE_COLUMNS, TARGET_COLUMNS
 
 

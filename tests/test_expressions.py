@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from survey_scan import expressions
 from survey_scan.errors import SelectionError
-from survey_scan.logic import value
+from survey_scan.selection import expressions
+from survey_scan.selection.logic import value
 
 ALLOWED = (
     "An expression may hold column names, numbers, 'texts', + - * / // % **, < <= == != >= >, and or not, & | ~, "

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from survey_scan.errors import ImageError
 from survey_scan.imaging.tiles import CORNERS
-from survey_scan.locate import locate, polygons, refuse_nowhere
+from survey_scan.plan.locate import locate, polygons, refuse_nowhere
 
 
 def tan_tile(name, ra, dec, width, height=None, turn=0.0):

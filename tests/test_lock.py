@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from survey_scan import lock
+from survey_scan.engine import lock
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 
@@ -43,7 +43,7 @@ def test_killed_holder_is_told_from_a_live_one(run):
     code = f"""
 import os, signal
 from pathlib import Path
-from survey_scan import lock
+from survey_scan.engine import lock
 from survey_scan.layout import RunDirectory
 with lock.held(RunDirectory(Path({str(run.path)!r}))):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -79,7 +79,7 @@ def test_of_many_drivers_one_wins(run):
     code = f"""
 import sys, time
 from pathlib import Path
-from survey_scan import lock
+from survey_scan.engine import lock
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 sys.stdin.readline()

@@ -16,7 +16,7 @@ from survey_scan.errors import ModelError, ResourceError
 from survey_scan.models import runtime
 from survey_scan.models.memory import live_bytes
 from survey_scan.models.readout import P_HIGH, P_LOW
-from survey_scan.quantisation import NAN_INT16, quantise, restore
+from survey_scan.store.quantisation import NAN_INT16, quantise, restore
 
 EXPORT = (
     "Export it where it was trained, with model.export('folder'), or tf.saved_model.save(model, 'folder') in Keras 2; "

@@ -13,8 +13,8 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from survey_scan import planning
 from survey_scan.config import Catalogue, Config, Cutouts, Images, Model, Run, Selection
+from survey_scan.engine import planning
 from survey_scan.errors import CatalogueError, ImageError, ResourceError, SelectionError
 from survey_scan.layout import RunDirectory
 from survey_scan.plan import targets_digest

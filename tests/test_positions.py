@@ -6,9 +6,9 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from survey_scan import positions
 from survey_scan.config import Images
 from survey_scan.imaging.tiles import CORNERS
+from survey_scan.plan import positions
 
 
 def wcs(ra, scale):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from survey_scan import unique
 from survey_scan.errors import CatalogueError
+from survey_scan.plan import unique
 
 
 def write(folder, *pieces, dtype=None):

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from survey_scan import pipeline, records
+from survey_scan import records
 from survey_scan.config_file import load
 from survey_scan.demo import recovery
 from survey_scan.demo.survey import DEMO_SEED, make_survey
 from survey_scan.demo.train import TRAIN_SEEDS
+from survey_scan.engine import pipeline
 from survey_scan.errors import UserError
 
 

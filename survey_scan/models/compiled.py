@@ -12,7 +12,7 @@ from survey_scan.models.files import File, short
 from survey_scan.models.memory import projected_bytes
 from survey_scan.models.network import Network, Pixels
 from survey_scan.models.readout import Readout
-from survey_scan.quantisation import NAN_INT16
+from survey_scan.store.quantisation import NAN_INT16
 
 
 class CompiledNetwork(Network):

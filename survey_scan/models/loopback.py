@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_scan.models.network import Network
-from survey_scan.quantisation import restore
+from survey_scan.store.quantisation import restore
 
 
 class Loopback(Network):

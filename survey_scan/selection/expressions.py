@@ -6,7 +6,7 @@ evaluated, and Python's ``eval`` never. Between whole numbers ``&`` and ``|`` ac
 
 A number that is NaN or infinite is missing, and so is what arithmetic cannot give (``log10(0)``, ``1 / 0``). A
 comparison with a missing number, ``!=`` too, is *undecided*; ``not``, ``and`` and ``or`` follow Kleene's three-valued
-logic (:mod:`survey_scan.logic`), so that ``mag > 20`` and ``not mag <= 20`` mean the same. A cut selects where it is
+logic (:mod:`survey_scan.selection.logic`), so that ``mag > 20`` and ``not mag <= 20`` mean the same. A cut selects where it is
 true.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from survey_scan.errors import SelectionError
-from survey_scan.logic import KINDS, Kind, Value, both, either, finite, missing, negate
+from survey_scan.selection.logic import KINDS, Kind, Value, both, either, finite, missing, negate
 
 _LONGEST = 10_000  # characters
 

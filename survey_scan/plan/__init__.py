@@ -24,7 +24,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from survey_scan import records, unique
+from survey_scan import records
+from survey_scan.plan import unique
 
 #: Rows of a row group of a located file: a reader of a few tiles skips the others.
 _LOCATED_ROWS = 8192

@@ -8,28 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from survey_scan import (
-    cluster,
-    interrupt,
-    lock,
-    memory,
-    model_check,
-    planning,
-    prepare,
-    ranking,
-    report,
-    state,
-    store,
-    tasks,
-)
+from survey_scan import ranking, store
 from survey_scan.config import Config
+from survey_scan.engine import cluster, interrupt, lock, memory, model_check, planning, prepare, state, tasks
+from survey_scan.engine.events import Events
+from survey_scan.engine.interrupt import Stop
+from survey_scan.engine.progress import Count, Progressing, plan_lines
+from survey_scan.engine.scan import Failure, Scan
+from survey_scan.engine.state import Standing
 from survey_scan.errors import Incomplete
-from survey_scan.events import Events
-from survey_scan.interrupt import Stop
 from survey_scan.layout import RunDirectory
-from survey_scan.progress import Count, Progressing, plan_lines
-from survey_scan.scan import Failure, Scan
-from survey_scan.state import Standing
+from survey_scan.views import report
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -152,7 +141,7 @@ def scan(
     Raises
     ------
     Incomplete
-        As :meth:`survey_scan.scan.Scan.go`.
+        As :meth:`survey_scan.engine.scan.Scan.go`.
     """
     if not any(standing.todo.values()):
         return []

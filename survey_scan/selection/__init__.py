@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from survey_scan import expressions
 from survey_scan.config import Selection
 from survey_scan.errors import SelectionError
-from survey_scan.logic import KINDS, Value, value
 from survey_scan.schema import CANDIDATE_COLUMNS, SCORE_COLUMNS, TARGET_COLUMNS
+from survey_scan.selection import expressions
+from survey_scan.selection.logic import KINDS, Value, value
 
 #: Name of the built-in first cut: dec in [-90, 90], ra in [-180, 360], both finite.
 VALID_POSITION = "valid position"

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
-from survey_scan import lock, pipeline, prepare, records, report, state, tasks
+from survey_scan import records
 from survey_scan.config_file import load
+from survey_scan.engine import lock, pipeline, prepare, state, tasks
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory, Stage
 from survey_scan.schema import Status
+from survey_scan.views import report
 
 
 def partition(run: RunDirectory, stage: Stage, number: int, say: Callable[[str], None]) -> None:

@@ -3,8 +3,9 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from survey_scan import catalogue, cluster, memory, model_check, selection
+from survey_scan import catalogue, selection
 from survey_scan.config import Config
+from survey_scan.engine import cluster, memory, model_check
 from survey_scan.errors import ImageError, TileError, UserError
 from survey_scan.imaging import tiles
 from survey_scan.imaging.fits_header import find_image

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from survey_scan import catalogue, locate, plan, positions, records, selection, unique
+from survey_scan import catalogue, plan, records, selection
 from survey_scan.catalogue import Contents
 from survey_scan.config import Config, Images, Selection
 from survey_scan.errors import CatalogueError, ImageError, ResourceError
 from survey_scan.imaging.tiles import list_tiles, read_corners, tile_table
 from survey_scan.layout import RunDirectory
-from survey_scan.plan import Group, Place, targets_digest
+from survey_scan.plan import Group, Place, locate, positions, targets_digest, unique
 from survey_scan.selection import CutFlow
 
 if TYPE_CHECKING:

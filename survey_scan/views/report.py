@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from survey_scan import lock, overview, state
+from survey_scan.engine import lock, state
+from survey_scan.engine.state import Standing
 from survey_scan.layout import RunDirectory
 from survey_scan.schema import Status
-from survey_scan.state import Standing
+from survey_scan.views import overview
 
 Say = Callable[[str], None]
 
@@ -80,7 +81,7 @@ def closing(run: RunDirectory, standing: Standing, say: Say) -> None:
 
 
 def status(found: dict[str, Any], say: Say) -> None:
-    """Print what :func:`survey_scan.overview.status` found."""
+    """Print what :func:`survey_scan.views.overview.status` found."""
     say(f"{found['run']}: {found['state']}" + (f" ({lock.describe(found['driver'])})" if found["driver"] else ""))
     if not found["stages"]:
         say("not planned yet")
@@ -99,7 +100,7 @@ def status(found: dict[str, Any], say: Say) -> None:
 
 
 def target(found: dict[str, Any], say: Say) -> None:
-    """Print what :func:`survey_scan.overview.inspect` found."""
+    """Print what :func:`survey_scan.views.overview.inspect` found."""
     for name, value in found["target"].items():
         say(f"{name:<12} {value}")
     say(f"{'row':<12} {found['row']} of cutouts.zarr, partition {found['partition']}")
@@ -115,7 +116,7 @@ def target(found: dict[str, Any], say: Say) -> None:
 
 
 def verified(found: dict[str, Any], say: Say) -> None:
-    """Print what :func:`survey_scan.verify.verify` found."""
+    """Print what :func:`survey_scan.views.verify.verify` found."""
     for line in found["problems"]:
         say(line)
     say(

@@ -11,14 +11,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from survey_scan import tasks
+from survey_scan.engine import tasks
+from survey_scan.engine.events import Events
+from survey_scan.engine.interrupt import Stop
+from survey_scan.engine.progress import Progressing
+from survey_scan.engine.state import Standing
 from survey_scan.errors import Incomplete
-from survey_scan.events import Events
 from survey_scan.identity import digest
-from survey_scan.interrupt import Stop
 from survey_scan.layout import RunDirectory, Stage
-from survey_scan.progress import Progressing
-from survey_scan.state import Standing
 
 if TYPE_CHECKING:
     from distributed import Client, Future

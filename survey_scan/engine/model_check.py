@@ -6,8 +6,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from survey_scan.config import Config, Model
+from survey_scan.engine.state import model_digest
 from survey_scan.errors import ModelError
-from survey_scan.state import model_digest
 
 
 def describe(config: Config) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from survey_scan import worker
 from survey_scan.config import Resources
+from survey_scan.engine import worker
 from survey_scan.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def connect(resources: Resources, scheduler: str | None, logs: Path) -> Iterator
                 processes=True,
                 memory_limit=memory_per_worker(resources),
                 dashboard_address=f"127.0.0.1:{_free(resources.dashboard)}",
-                preload=["survey_scan.worker"],
+                preload=["survey_scan.engine.worker"],
                 env={
                     worker.LOG: str(logs / "workers.log"),
                     worker.THREADS: str(max(1, len(os.sched_getaffinity(0)) // n_workers(resources))),

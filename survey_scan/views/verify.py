@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from survey_scan import overview, planning, ranking, state, store, tasks
+from survey_scan import ranking, store
 from survey_scan.config import Config
 from survey_scan.config_file import load
+from survey_scan.engine import planning, state, tasks
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 from survey_scan.schema import Status
+from survey_scan.views import overview
 
 
 def verify(run: RunDirectory) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from survey_scan import records
-from survey_scan.candidates import write_candidates, write_failures
 from survey_scan.config import Ranking
 from survey_scan.errors import RunError
 from survey_scan.identity import Key
 from survey_scan.layout import RunDirectory
+from survey_scan.ranking.candidates import write_candidates, write_failures
 from survey_scan.schema import Status
 
 #: Raised by hand when the same scores would give other candidates.

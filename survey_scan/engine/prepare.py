@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from survey_scan import __version__, records, state
+from survey_scan import __version__, records
 from survey_scan.config import Config
 from survey_scan.config_file import dump, load
+from survey_scan.engine import state
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 

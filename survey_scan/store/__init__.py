@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from survey_scan import __version__, shards
+from survey_scan import __version__
 from survey_scan.config import CHUNK_ROWS, Cutouts
 from survey_scan.errors import RunError
-from survey_scan.quantisation import NAN_INT16, quantise, restore
 from survey_scan.schema import REASONS
+from survey_scan.store import shards
+from survey_scan.store.quantisation import NAN_INT16, quantise, restore
 
 if TYPE_CHECKING:
     from survey_scan.imaging import base

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from survey_scan import lock, ranking, records, state, store
+from survey_scan import ranking, records, store
 from survey_scan.config_file import load
+from survey_scan.engine import lock, state
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 from survey_scan.schema import Status

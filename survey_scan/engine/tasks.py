@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from survey_scan import ranking, records, state, store, worker
+from survey_scan import ranking, records, store
 from survey_scan import scores as scoring
 from survey_scan.config import Config, Model
 from survey_scan.config_file import load
 from survey_scan.cutouts import cut_partition
+from survey_scan.engine import state, worker
 from survey_scan.errors import ModelError
 from survey_scan.identity import Key
 from survey_scan.layout import RunDirectory

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from survey_scan import records, state
+from survey_scan import records
 from survey_scan.config import Config
 from survey_scan.cutouts import projected_bytes
+from survey_scan.engine import state
 from survey_scan.errors import ResourceError
 from survey_scan.imaging.cost import Layout
 from survey_scan.layout import RunDirectory

@@ -1,0 +1,1 @@
+"""What a person asks of a configuration or a run; nothing here changes a result."""
