@@ -2,14 +2,14 @@
 
     python benchmarks/cutouts.py [--rounds 3]        prints JSON; about five minutes
 
-Each measurement is a fresh process that does its work once and reports ``time.process_time``; contenders take turns, and
-a ratio is the median over rounds of ratios within a round. Contenders:
+Each measurement is a fresh process that reports ``time.process_time`` of doing its work once, after a small run for
+imports; contenders take turns, and a ratio is the median over rounds of ratios within a round. Contenders:
 
 ours          all targets of the tile, partition by partition, cut and written to a store (float32, int16)
-decode        ``astropy.io.fits`` decodes the images and nothing else: the most that any reader built on it can reach
-Cutout2D      as a user would: each image opened once, for each target ``wcs.world_to_pixel(SkyCoord)`` and ``Cutout2D``;
+decode        ``astropy.io.fits`` decodes the images and nothing else: the most a reader built on it can reach
+Cutout2D      as a user would: each image opened once, ``wcs.world_to_pixel(SkyCoord)`` and ``Cutout2D`` for each target;
               nothing is stored. The loop runs over a random subset and is scaled up; opening and decoding are not.
-cutana        cutana's own worker function, one process, float32, no resizing, no normalisation, written to its Zarr store
+cutana        cutana's own worker function, one process, float32, no resizing, no normalisation, into its Zarr store
 """
 
 import argparse

@@ -49,8 +49,12 @@ def test_an_unknown_codec_has_a_price():
 
 layouts = st.builds(
     lambda codec, height, width, rows, columns: Layout(codec, (height, width), (rows, columns)),
-    st.sampled_from(["none", "RICE_1", "HCOMPRESS_1"]), st.integers(1, 300), st.integers(1, 300), st.integers(1, 120), st.integers(1, 300),
-)  # fmt: skip
+    st.sampled_from(["none", "RICE_1", "HCOMPRESS_1"]),
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.integers(1, 120),
+    st.integers(1, 300),
+)
 
 
 @given(st.data(), layouts, st.integers(1, 60), st.sampled_from([10**3, 10**4, 10**8]))

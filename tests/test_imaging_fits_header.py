@@ -121,10 +121,8 @@ def test_wrong_hdu(several):
 @pytest.mark.parametrize(("hdu", "what"), [(0, "empty"), ("CAT", "a table"), ("CUBE", "an array of 3 dimensions")])
 def test_hdu_that_is_no_image(several, hdu, what):
     number = {"CAT": 3, "CUBE": 4}.get(hdu, hdu)
-    assert failure(several, hdu) == (
-        Status.UNREADABLE,
-        f"{several}[{number}] is {what}; an image is needed: its images of two dimensions are in HDU 1 (SCI), 2 (O'CLOCK)",
-    )
+    why = f"is {what}; an image is needed: its images of two dimensions are in HDU 1 (SCI), 2 (O'CLOCK)"
+    assert failure(several, hdu) == (Status.UNREADABLE, f"{several}[{number}] {why}")
 
 
 def test_file_without_images(tmp_path):

@@ -79,8 +79,8 @@ def test_tiles_cannot_be_listed_without_their_whole_name():
     with pytest.raises(ImageError) as caught:
         list_tiles(images("/data/{tile:.3}-{band}.fits"))
     assert str(caught.value) == (
-        "images.files '/data/{tile:.3}-{band}.fits' does not hold the whole name of the tile, so tiles cannot be listed. "
-        "Write {tile} without a format somewhere in it, or give images.index."
+        "images.files '/data/{tile:.3}-{band}.fits' does not hold the whole name of the tile, so tiles cannot be"
+        " listed. Write {tile} without a format somewhere in it, or give images.index."
     )
 
 

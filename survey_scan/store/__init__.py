@@ -311,12 +311,14 @@ class Reader:
         pieces: list[NDArray[Any]] = [] if start < stop else [array[:0]]
         for partition in range(start // rows, -(-stop // rows) if start < stop else 0):
             low, high = max(start, partition * rows), min(stop, (partition + 1) * rows)
-            # zarr reads a file that is not there as fill values, without a word
+            # zarr reads a file that is not there, or is empty, as fill values and without a word
             file = _file(self.path, name, partition, array.ndim)
             again = f"Cut it again: survey_scan partition {self.path.parent} cutouts {partition}"
             if not file.exists():
                 raise RunError(f"partition {partition} of {self.path} is not there (no {name}/{file.name}). {again}")
             try:
+                if file.stat().st_size == 0:
+                    raise ValueError("0 bytes")
                 pieces.append(array[low:high])
             except (ValueError, RuntimeError) as error:
                 raise RunError(f"{file} is damaged, in partition {partition} ({error}). {again}") from error

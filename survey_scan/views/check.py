@@ -37,7 +37,7 @@ def check(config: Config, say: Callable[[str], None]) -> None:
         except UserError as error:
             problems.append(str(error))
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("\n".join(dict.fromkeys(problems)))
     say("all is well. Next: survey_scan run")
 
 
@@ -53,8 +53,9 @@ def _catalogue(config: Config) -> Iterator[str]:
 
 
 def _images(config: Config) -> Iterator[str]:
-    sample = _sample(config)
-    yield f"images      {len(tiles.tile_table(config.images)):,} tiles, bands {', '.join(config.images.bands)}"
+    names = _tiles(config)
+    sample = _sample(names)
+    yield f"images      {len(names):,} tiles, bands {', '.join(config.images.bands)}"
     problems = []
     for name in sample:
         try:
@@ -79,8 +80,16 @@ def _images(config: Config) -> Iterator[str]:
         raise ImageError("images: none of the tiles looked at can be used. Check images.files, images.hdu and images.bands.")
 
 
-def _sample(config: Config) -> list[str]:
-    names = tiles.tile_table(config.images)["tile"].tolist()
+def _tiles(config: Config) -> list[str]:
+    """Names from the index if there is one, else from the files; no header is read for them."""
+    images = config.images
+    names = tiles.tile_table(images)["tile"].tolist() if images.index is not None else tiles.list_tiles(images)
+    if not names:
+        raise ImageError(f"no file matches images.files {images.files!r} with a band of {', '.join(images.bands)}.")
+    return names
+
+
+def _sample(names: list[str]) -> list[str]:
     return sorted({names[i * (len(names) - 1) // (SAMPLE - 1)] for i in range(SAMPLE)})
 
 
@@ -89,7 +98,7 @@ def _model(config: Config) -> Iterator[str]:
     yield f"model       {model_check.line(found)}"
     yield from (f"            warning: {warning}" for warning in found["warnings"])
     layouts = []
-    for name in _sample(config):
+    for name in _sample(_tiles(config)):
         with contextlib.suppress(TileError):  # told of under "images"
             layouts.append(tiles.read_tile_info(config.images, name).layout)
     projected = memory.project(config, layouts, found["projected_bytes"])
