@@ -39,10 +39,14 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    re.compile(
+        r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
     list("-+0123456789."),
 )
 
@@ -128,7 +132,9 @@ def _walk(node: yaml.Node, at: Location, path: Path, places: dict[Location, str]
         for key, value in node.value:
             name = str(key.value)
             if name in seen:
-                problems.append(f"{place(key)}: key '{'.'.join(map(str, (*at, name)))}' stands twice, first at {seen[name]}")
+                problems.append(
+                    f"{place(key)}: key '{'.'.join(map(str, (*at, name)))}' stands twice, first at {seen[name]}"
+                )
             seen[name] = place(key)
             places[(*at, name)] = place(key)
             _walk(value, (*at, name), path, places, problems)
@@ -179,7 +185,9 @@ def _resolve_paths(
         if isinstance(value, str):
             section[last] = _resolve(value, folder, location, places, problems)
         elif isinstance(value, list):
-            section[last] = [_resolve(v, folder, location, places, problems) if isinstance(v, str) else v for v in value]
+            section[last] = [
+                _resolve(v, folder, location, places, problems) if isinstance(v, str) else v for v in value
+            ]
 
 
 def _resolve(text: str, folder: Path, location: Location, places: dict[Location, str], problems: list[str]) -> str:

@@ -26,5 +26,7 @@ def scheduler():
     """Address of a Dask scheduler with two workers, for all scans of these tests."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", preload=["survey_scan.engine.worker"]) as cluster:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", preload=["survey_scan.engine.worker"]
+    ) as cluster:
         yield cluster.scheduler_address

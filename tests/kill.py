@@ -43,7 +43,9 @@ class Bench:
         self.lasts = {stage: self._lasted(stage) for stage in STAGES}
 
     def _start(self, run: Path) -> subprocess.Popen:
-        return self.survey.command("run", "lrg.yaml", "--set", f"run.directory={run.parent}", "--set", f"run.name={run.name}")
+        return self.survey.command(
+            "run", "lrg.yaml", "--set", f"run.directory={run.parent}", "--set", f"run.name={run.name}"
+        )
 
     def _lasted(self, stage: str) -> float:
         """Seconds: of cutouts and scores from the first partition's end to the last one's, else of the stage."""

@@ -57,7 +57,9 @@ def test_imports_go_down_only(name):
             package, _, rest = imported.partition(".")
             other = rest.split(".")[0]
             if package == "survey_scan" and other in LEVEL:
-                assert LEVEL[other] <= LEVEL[name], f"{path.name} (level {LEVEL[name]}) imports {other} ({LEVEL[other]})"
+                assert LEVEL[other] <= LEVEL[name], (
+                    f"{path.name} (level {LEVEL[name]}) imports {other} ({LEVEL[other]})"
+                )
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -71,7 +73,17 @@ def test_pure_modules_know_nothing_of_dask(name):
 def test_light_modules_import_nothing_heavy(module):
     code = f"import sys, {module}; print(*sorted(m for m in sys.modules if '.' not in m))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not set(loaded) & {"numpy", "pandas", "dask", "distributed", "tensorflow", "keras", "astropy", "zarr", "pyarrow"}
+    assert not set(loaded) & {
+        "numpy",
+        "pandas",
+        "dask",
+        "distributed",
+        "tensorflow",
+        "keras",
+        "astropy",
+        "zarr",
+        "pyarrow",
+    }
 
 
 def test_architecture_document_names_every_room():

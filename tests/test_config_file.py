@@ -38,7 +38,11 @@ def keys(model: type[BaseModel], data: dict, at: str = "") -> list[str]:
         inner = [t for t in [field.annotation, *getattr(field.annotation, "__args__", ())] if isinstance(t, type)]
         for t in inner:
             if issubclass(t, BaseModel) and isinstance(data[name], dict):
-                values = [data[name]] if field.annotation is t or "dict" not in str(field.annotation) else data[name].values()
+                values = (
+                    [data[name]]
+                    if field.annotation is t or "dict" not in str(field.annotation)
+                    else data[name].values()
+                )
                 for value in values:
                     missing += keys(t, value, f"{at}{name}.")
     return missing
@@ -120,7 +124,10 @@ def test_missing_sections_and_contradictions(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "lrg.yaml:1:1: expected sections (run, catalogue, selection, images, cutouts, model, ranking, resources), found none"),
+        (
+            "",
+            "lrg.yaml:1:1: expected sections (run, catalogue, selection, images, cutouts, model, ranking, resources), found none",
+        ),
         ("run: {name: a\n", "lrg.yaml:2:1: not valid YAML: expected ',' or '}', but got '<stream end>'"),
         ("run: {name: a}\nrun: {name: b}\n", "lrg.yaml:2:1: key 'run' stands twice, first at lrg.yaml:1:1"),
     ],
@@ -143,8 +150,12 @@ def test_settings_replace_and_are_named_in_problems(tmp_path, monkeypatch):
     config = load(path, ("ranking.top=7", "cutouts.dtype=int16", "catalogue.missing=[1e3]", "model.path=m.keras"))
     assert (config.ranking.top, config.cutouts.dtype, config.catalogue.missing) == (7, "int16", [1000.0])
     assert config.model.path == str(tmp_path / "m.keras")  # typed in this folder, so meant in this folder
-    assert problems(tmp_path, MINIMAL, "ranking.tpo=7") == ["--set ranking.tpo=7: unknown key 'ranking.tpo'. Did you mean 'top'?"]
-    assert problems(tmp_path, MINIMAL, "x") == ["--set x: expected section.key=value, for example --set ranking.top=500"]
+    assert problems(tmp_path, MINIMAL, "ranking.tpo=7") == [
+        "--set ranking.tpo=7: unknown key 'ranking.tpo'. Did you mean 'top'?"
+    ]
+    assert problems(tmp_path, MINIMAL, "x") == [
+        "--set x: expected section.key=value, for example --set ranking.top=500"
+    ]
     assert problems(tmp_path, MINIMAL, "run.name.a=3") == ["--set run.name.a=3: 'name' is not a section"]
 
 

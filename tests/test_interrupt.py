@@ -150,7 +150,9 @@ def test_a_full_disk_stops_the_scan_and_says_so(survey, tmp_path):
         code, out, err = survey.call("run", "lrg.yaml", "--set", f"run.directory={small}")
         assert code == 3, (out, err)
         assert "No space left on device" in err
-        assert err.rstrip().endswith("Free some space (or move run.directory) and run the same command again to resume.")
+        assert err.rstrip().endswith(
+            "Free some space (or move run.directory) and run the same command again to resume."
+        )
         subprocess.run(["mount", "-o", "remount,size=500m", str(small)], check=True)
         code, out, err = survey.call("run", "lrg.yaml", "--set", f"run.directory={small}")
         assert code == 0, err

@@ -88,7 +88,9 @@ def test_ids_of_sweeps_are_qualified_by_release(survey_data):
     from survey_scan import catalogue
     from survey_scan.config import Catalogue
 
-    section = BRICKS["catalogue"] | {"files": [str(survey_data / "legacysurvey/pipeline_bricks" / BRICKS["catalogue"]["files"])]}
+    section = BRICKS["catalogue"] | {
+        "files": [str(survey_data / "legacysurvey/pipeline_bricks" / BRICKS["catalogue"]["files"])]
+    }
     config = Catalogue.model_validate(section)
     ids = catalogue.open_catalogue(config)["object_id"].compute(scheduler="synchronous")
     assert ids.iloc[0] == "9999-350562-0"

@@ -55,7 +55,11 @@ def test_explain_without_an_old_key():
     assert identity.explain(None, {"a": "x"}) == ["new"]
 
 
-@given(st.recursive(st.none() | st.integers() | st.text() | st.floats(allow_nan=False), lambda c: st.dictionaries(st.text(), c)))
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text() | st.floats(allow_nan=False), lambda c: st.dictionaries(st.text(), c)
+    )
+)
 def test_digest_does_not_depend_on_the_order_of_keys(value):
     turned = dict(reversed(value.items())) if isinstance(value, dict) else value
     assert identity.digest(value) == identity.digest(turned)

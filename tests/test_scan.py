@@ -270,7 +270,9 @@ def rewrite(path: Path, change) -> None:
         image, header = hdus["SCI"].data, hdus["SCI"].header
     image, header = change(image, header)
     path.unlink()
-    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(image, header, name="SCI", compression_type="RICE_1")]).writeto(path)
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(image, header, name="SCI", compression_type="RICE_1")]).writeto(
+        path
+    )
 
 
 def without_wcs(image, header):
@@ -383,7 +385,10 @@ def test_mistakes_have_a_message_and_no_traceback(scan, sections, text):
 def test_check_says_what_it_found(scan):
     said = scan("check", scan.survey.config)
     assert "catalogue   1 files; columns object_id, ra, dec, mag_g, mag_r" in lines(said)
-    assert any(re.fullmatch(r"            A00: 400 x 400 pixels of 0.2630 arcsec, RICE_1, compression tiles 400 x 1", x) for x in lines(said))
+    assert any(
+        re.fullmatch(r"            A00: 400 x 400 pixels of 0.2630 arcsec, RICE_1, compression tiles 400 x 1", x)
+        for x in lines(said)
+    )
     assert any("A10_r.fits.fz" in line and "warning" in line for line in lines(said))
     assert lines(said)[-1] == "all is well. Next: survey_scan run"
     assert not scan.run.exists()
@@ -411,8 +416,13 @@ def test_plan_alone(scan):
     assert said["state"] == "planned"
     assert said["stages"]["cutouts"]["reasons"] == {"new": 5}
     assert lines(scan("plan", scan.survey.config))[0] == f"{scan.run} is planned already"
-    assert scan("rank", scan.run, code=2) == f"{scan.run} lacks 10 partitions of cutouts or scores. Run 'survey_scan run' first.\n"
-    assert scan("partition", scan.run, "scores", "1", code=2).startswith(f"partition 1 of {scan.run} has no cutouts yet.")
+    assert (
+        scan("rank", scan.run, code=2)
+        == f"{scan.run} lacks 10 partitions of cutouts or scores. Run 'survey_scan run' first.\n"
+    )
+    assert scan("partition", scan.run, "scores", "1", code=2).startswith(
+        f"partition 1 of {scan.run} has no cutouts yet."
+    )
     assert scan("partition", scan.run, "cutouts", "9", code=2) == f"{scan.run} has no partition 9; it has 0 to 4.\n"
     scan.start()
 

@@ -103,14 +103,18 @@ def test_columns_come_back_and_padding_is_marked(tmp_path):
     np.testing.assert_array_equal(reader.column("ra", 0, N), np.arange(N) / 10)
     np.testing.assert_array_equal(reader.column("dec", 0, N), -np.arange(N) / 10)
     np.testing.assert_array_equal(reader.column("status", 0, N), np.concatenate([each.status for each in cut]))
-    np.testing.assert_array_equal(reader.column("bad_fraction", 0, N), np.concatenate([each.bad_fraction for each in cut]))
+    np.testing.assert_array_equal(
+        reader.column("bad_fraction", 0, N), np.concatenate([each.bad_fraction for each in cut])
+    )
     group = zarr.open_group(path, mode="r")
     assert {array.shape[0] for _, array in group.arrays()} == {768}
     assert (group["status"][N:] == store.UNWRITTEN).all() and (group["status"][:N] != store.UNWRITTEN).all()
     assert np.isnan(group["image"][N:]).all() and np.isnan(group["ra"][N:]).all()
 
 
-@pytest.mark.parametrize("ids", [IDS.astype(np.uint64) + 2**63, np.array([f"DES J{i:04d}-ü" for i in range(N)], dtype=object)])
+@pytest.mark.parametrize(
+    "ids", [IDS.astype(np.uint64) + 2**63, np.array([f"DES J{i:04d}-ü" for i in range(N)], dtype=object)]
+)
 def test_identifiers_of_other_kinds(tmp_path, ids):
     path = tmp_path / "cutouts.zarr"
     make(path, ids=ids)
@@ -144,7 +148,9 @@ def test_attributes_say_all_a_reader_needs(tmp_path):
     make(path, "int16")
     found = store.Reader(path).attributes
     assert found["bands"] == ["g", "r"] and found["n_targets"] == N and found["partition"] == 256
-    assert found["size"] == 5 and found["dtype"] == "int16" and found["pixel_scale"] == 0.263 and found["release"] == "dr2"
+    assert (
+        found["size"] == 5 and found["dtype"] == "int16" and found["pixel_scale"] == 0.263 and found["release"] == "dr2"
+    )
     assert found["orientation"] == (
         "image[target, y, x, band]: rows and columns as in the survey's FITS files, y up the array (show with"
         " origin='lower'); the first column is column ceil(x - size/2) of the tile, the first row row ceil(y - size/2)"

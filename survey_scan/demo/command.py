@@ -41,7 +41,9 @@ def run(directory: Path, seed: int | None, say: Callable[[str], None]) -> None:
     survey, made = directory / "survey", directory / "survey" / "made.json"
     if made.exists():
         if json.loads(made.read_text())["seed"] != seed:
-            raise UserError(f"{directory} holds the sky of seed {json.loads(made.read_text())['seed']}. Choose another DIR.")
+            raise UserError(
+                f"{directory} holds the sky of seed {json.loads(made.read_text())['seed']}. Choose another DIR."
+            )
         say(f"sky         {survey} is there already")
     else:
         say("sky         rendering four tiles in three bands")
@@ -61,5 +63,7 @@ def run(directory: Path, seed: int | None, say: Callable[[str], None]) -> None:
     run_directory = pipeline.run(config, directory / "demo.yaml", pipeline.Options(say=say))
     candidates, truth = pd.read_parquet(run_directory.candidates_parquet), pd.read_csv(survey / "truth.csv")
     found = recovery(candidates, truth)
-    say(f"lenses      {found.top30} of the {found.lenses} injected lenses stand in the top 30, {found.top100} in the top 100")
+    say(
+        f"lenses      {found.top30} of the {found.lenses} injected lenses stand in the top 30, {found.top100} in the top 100"
+    )
     say(f"again       change {directory / 'demo.yaml'}, then: python -m survey_scan run {directory / 'demo.yaml'}")

@@ -54,7 +54,9 @@ def memory_per_worker(resources: Resources) -> int:
     try:
         return int(parse_bytes(resources.memory))
     except ValueError:
-        raise ResourceError(f"resources.memory is {resources.memory!r}; give bytes with a unit, such as '4 GiB'.") from None
+        raise ResourceError(
+            f"resources.memory is {resources.memory!r}; give bytes with a unit, such as '4 GiB'."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -108,7 +110,9 @@ def _existing(scheduler: str) -> Iterator["Client"]:
 
     is_file = "://" not in scheduler and not scheduler.rpartition(":")[2].isdigit()
     if is_file and not Path(scheduler).is_file():
-        raise ResourceError(f"--scheduler {scheduler}: no such scheduler file. Give an address or the file of a running scheduler.")
+        raise ResourceError(
+            f"--scheduler {scheduler}: no such scheduler file. Give an address or the file of a running scheduler."
+        )
     where = {"scheduler_file": scheduler} if is_file else {"address": scheduler}
     try:
         client = Client(**where, timeout=CONNECT_SECONDS)

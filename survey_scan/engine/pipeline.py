@@ -147,7 +147,9 @@ def scan(
         return []
     events.write("stage", stage="scan")
     total = sum(standing.targets.values())
-    counts: dict[str, Count] = {s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in state.STAGES}
+    counts: dict[str, Count] = {
+        s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in state.STAGES
+    }
     with Progressing(counts, say) as progress:
         partitions = Scan(client, run, standing, config.resources.retries, progress, events, stop)
         partitions.go()
@@ -194,5 +196,7 @@ def _failed(run: RunDirectory, failures: list[Failure]) -> str:
     if len(failures) > 10:
         lines.append(f"  and {len(failures) - 10} more, in {run.events}")
     kinds = Counter(f.stage for f in failures)
-    lines.append(f"Run the same command again to try these {' and '.join(f'{n} {s}' for s, n in kinds.items())} once more.")
+    lines.append(
+        f"Run the same command again to try these {' and '.join(f'{n} {s}' for s, n in kinds.items())} once more."
+    )
     return "\n".join(lines)

@@ -82,7 +82,9 @@ def open_run(config: Config, config_path: Path, redo: str | None, limit: int | N
 
 def write_config(run: RunDirectory, config: Config) -> None:
     """Write config.resolved.yaml: the only configuration tasks and later commands read."""
-    header = f"All settings of this run, defaults included (survey_scan {__version__}). Edit your own file, not this one."
+    header = (
+        f"All settings of this run, defaults included (survey_scan {__version__}). Edit your own file, not this one."
+    )
     records.write_atomically(run.config_resolved, dump(config, header).encode())
 
 
@@ -105,7 +107,9 @@ def write_manifest(run: RunDirectory, facts: dict[str, Any]) -> None:
     records.write_json(run.manifest, manifest)
 
 
-def _same_plan(run: RunDirectory, config: Config, manifest: dict[str, Any], redo: str | None, limit: int | None) -> None:
+def _same_plan(
+    run: RunDirectory, config: Config, manifest: dict[str, Any], redo: str | None, limit: int | None
+) -> None:
     if not run.partitions.exists() or not run.config_resolved.exists():
         return
     found = state.differences(load(run.config_resolved), config)
@@ -137,7 +141,13 @@ def _throw_away(run: RunDirectory, redo: str | None) -> None:
 
 def _sweep(run: RunDirectory) -> None:
     """Remove what a kill left half written; it stands under temporary names and was never part of the run."""
-    folders = (run.path, run.plan, run.targets_folder, run.scores_folder, *(run.records_folder / s for s in state.STAGES))
+    folders = (
+        run.path,
+        run.plan,
+        run.targets_folder,
+        run.scores_folder,
+        *(run.records_folder / s for s in state.STAGES),
+    )
     for folder in folders:
         for partial in folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)

@@ -141,7 +141,9 @@ class Scan:
         self.events.write("failed", stage=stage, partition=partition, reason=reason)
         self.failures.append(Failure(stage, partition, reason))
         if isinstance(error, OSError) and error.errno in FULL:
-            raise Incomplete(f"{reason}. Free some space (or move run.directory) and run the same command again to resume.")
+            raise Incomplete(
+                f"{reason}. Free some space (or move run.directory) and run the same command again to resume."
+            )
 
     def _reason(self, stage: Stage, partition: int, error: BaseException) -> str:
         from distributed.scheduler import KilledWorker

@@ -171,9 +171,13 @@ def read_partitions(run: RunDirectory) -> pd.DataFrame:
         If the run is not planned.
     """
     try:
-        return pd.read_csv(run.partitions, dtype={"targets_digest": str, "first_tile": str, "last_tile": str}, keep_default_na=False)
+        return pd.read_csv(
+            run.partitions, dtype={"targets_digest": str, "first_tile": str, "last_tile": str}, keep_default_na=False
+        )
     except FileNotFoundError:
-        raise RunError(f"{run} has no finished plan. Run 'survey_scan run' or 'survey_scan plan' with its config.") from None
+        raise RunError(
+            f"{run} has no finished plan. Run 'survey_scan run' or 'survey_scan plan' with its config."
+        ) from None
 
 
 def plan_facts(run: RunDirectory) -> dict[str, Any]:

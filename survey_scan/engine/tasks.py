@@ -99,7 +99,9 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
 def top(path: str, partitions: list[int]) -> pd.DataFrame:
     """The best targets of some partitions, at most as many as there will be candidates."""
     run, config = RunDirectory(Path(path)), _config(path)
-    best = [ranking.top(pd.read_parquet(run.targets(p)), pd.read_parquet(run.scores(p)), config.ranking) for p in partitions]
+    best = [
+        ranking.top(pd.read_parquet(run.targets(p)), pd.read_parquet(run.scores(p)), config.ranking) for p in partitions
+    ]
     return ranking.merge(best, config.ranking)
 
 

@@ -36,6 +36,7 @@ def quantise(pixels: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np
     peak = np.maximum(flat.max(axis=1), -flat.min(axis=1)).reshape(n, size, bands).max(axis=1)
     step = np.maximum(noise(pixels) / np.float32(STEPS_PER_SIGMA), peak / np.float32(32767))
     step[step == 0] = 1
+    step = np.maximum(step, np.finfo(np.float32).tiny)  # smaller numbers lose their precision
     scaled = flat / np.tile(step, (1, size))[:, None, :]
     steps = np.rint(scaled, out=scaled).astype(np.int16)
     steps[undefined] = NAN_INT16

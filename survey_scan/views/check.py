@@ -77,7 +77,9 @@ def _images(config: Config) -> Iterator[str]:
     for problem in problems:
         yield f"            warning: {problem}"
     if len(problems) >= len(sample) * len(config.cutouts.bands):
-        raise ImageError("images: none of the tiles looked at can be used. Check images.files, images.hdu and images.bands.")
+        raise ImageError(
+            "images: none of the tiles looked at can be used. Check images.files, images.hdu and images.bands."
+        )
 
 
 def _tiles(config: Config) -> list[str]:
