@@ -7,7 +7,7 @@ imports; contenders take turns, and a ratio is the median over rounds of ratios 
 
 ours          all targets of the tile, partition by partition, cut and written to a store (float32, int16)
 decode        ``astropy.io.fits`` decodes the images and nothing else: the most a reader built on it can reach
-Cutout2D      as a user would: each image opened once, ``wcs.world_to_pixel(SkyCoord)`` and ``Cutout2D`` for each target;
+Cutout2D      as a user would: each image opened once; ``wcs.world_to_pixel(SkyCoord)`` and ``Cutout2D`` a target;
               nothing is stored. The loop runs over a random subset and is scaled up; opening and decoding are not.
 cutana        cutana's own worker function, one process, float32, no resizing, no normalisation, into its Zarr store
 """

@@ -5,6 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from survey_scan import config
+from survey_scan.config import CHUNK_ROWS
 from survey_scan.imaging import fits_tiles
 from survey_scan.imaging.base import Cutouts
 from survey_scan.imaging.cost import Layout, strip_bytes
@@ -60,9 +61,12 @@ def projected_bytes(spec: config.Cutouts, images: config.Images, layout: Layout)
     Returns
     -------
     int
-        Bytes: the cutouts of a partition, and while a tile is read one strip of it.
+        Bytes: the cutouts of a partition and, of a strip while a tile is read or of a chunk while it is stored,
+        whichever is more. Encoded chunks are written one by one and never held.
     """
-    cutouts = spec.partition * spec.size**2 * len(spec.bands) * 4
-    # a strip beside the pixels themselves: as decoded, bad pixels and their running count (3 of 4 bytes)
+    one = spec.size**2 * len(spec.bands) * 4
+    # beside the pixels of a strip: as compressed, which are bad, and their running count (3 of 4 bytes)
     copies = 2.75 + (2 if images.mask is not None or images.weight is not None else 0)
-    return cutouts + int(copies * strip_bytes(layout, spec.size))
+    reading = copies * strip_bytes(layout, spec.size)
+    storing = {"float32": 1, "float16": 2, "int16": 4}[spec.dtype] * CHUNK_ROWS * one
+    return spec.partition * one + int(max(reading, storing))

@@ -57,6 +57,11 @@ def test_example_shows_every_key_and_comments_it():
             assert "#" in text or line.strip().startswith("directory"), f"no comment: {line}"
 
 
+def test_demo_is_valid():
+    config = load(EXAMPLE.parent / "demo.yaml")
+    assert config.model.path == str(EXAMPLE.parent / "network.keras")
+
+
 def test_example_is_valid(monkeypatch):
     config = load(EXAMPLE)
     assert config.catalogue.missing == [99, -9.999e9]

@@ -133,6 +133,9 @@ def test_two_drivers_on_one_run(survey):
     code, out, err = survey.call("run", "lrg.yaml")
     assert code == 2
     assert err.startswith(f"{run} is in use by pid {process.pid} on ")
+    code, out, _ = survey.call("status", "runs/lrg", "--json")
+    assert json.loads(out)["state"] == "running"
+    assert json.loads(out)["driver"]["pid"] == process.pid
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
 

@@ -411,6 +411,14 @@ def test_no_scheduler(scan, tmp_path):
     )
 
 
+def test_scheduler_file(scan, scheduler, tmp_path):
+    file = tmp_path / "s.json"
+    file.write_text(json.dumps({"address": scheduler}))
+    result = CliRunner().invoke(main, ["plan", str(scan.survey.config), "--scheduler", str(file)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert scan.status()["state"] == "planned"
+
+
 def test_plan_alone(scan):
     said = json.loads(scan("plan", scan.survey.config, "--json"))
     assert said["state"] == "planned"

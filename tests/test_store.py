@@ -12,51 +12,18 @@ from pathlib import Path
 import dask.array
 import numpy as np
 import pytest
+import store_writer
 import xarray
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_writer import IDS, N, cutouts, make, spec, write
 
 from survey_scan import store
-from survey_scan.store import shards
 from survey_scan.config import Cutouts as Spec
 from survey_scan.errors import RunError
 from survey_scan.imaging.base import Cutouts
 from survey_scan.schema import Status
-
-N = 600  # targets: two whole partitions of 256, and 88
-
-
-def spec(dtype: str = "float32", size: int = 5, **more: object) -> Spec:
-    return Spec(bands=["g", "r"], size=size, partition=256, dtype=dtype, **more)
-
-
-def cutouts(partition: int, n: int, size: int = 5) -> Cutouts:
-    rng = np.random.default_rng(partition)
-    image = rng.standard_normal((n, size, size, 2)).astype(np.float32)
-    image[0] = np.nan
-    image[1, 0, 0, 0] = np.nan
-    status = rng.choice([0, 1, 2], n).astype(np.uint8)
-    return Cutouts(image, status, rng.random((n, 2)).astype(np.float32))
-
-
-def rows(partition: int) -> slice:
-    return slice(partition * 256, min(partition * 256 + 256, N))
-
-
-IDS = np.arange(N, dtype=np.int64) * 7 + 2**40
-
-
-def write(path: Path, partition: int, ids: np.ndarray = IDS) -> Cutouts:
-    some = rows(partition)
-    cut = cutouts(partition, some.stop - some.start)
-    store.write(path, partition, ids[some], np.arange(N)[some] / 10, -np.arange(N)[some] / 10, cut)
-    return cut
-
-
-def make(path: Path, dtype: str = "float32", ids: np.ndarray = IDS) -> list[Cutouts]:
-    store.create(path, N, spec(dtype), ids.dtype, {"pixel_scale": 0.263, "release": "dr2"})
-    return [write(path, partition, ids) for partition in range(3)]
 
 
 def files(path: Path) -> dict[str, bytes]:
@@ -136,9 +103,8 @@ def test_a_partition_takes_all_its_targets(tmp_path, n):
     store.create(path, N, spec(), np.int64, {})
     with pytest.raises(ValueError) as caught:
         store.write(path, 0, np.arange(n), np.zeros(n), np.zeros(n), cutouts(0, n))
-    assert str(caught.value) == (
-        f"partition 0 of {path} takes pixels of shape (256, 5, 5, 2), not {n} targets and pixels of shape ({n}, 5, 5, 2)"
-    )
+    found = f"{n} targets and pixels of shape ({n}, 5, 5, 2)"
+    assert str(caught.value) == f"partition 0 of {path} takes pixels of shape (256, 5, 5, 2), not {found}"
     with pytest.raises(ValueError):
         store.write(path, 0, np.arange(256), np.zeros(256), np.zeros(256), cutouts(0, 256, size=6))
 
@@ -279,7 +245,7 @@ def test_every_wrong_byte_is_told(tmp_path, dtype):
     for name, file in arrays:
         shard = path / name / file
         whole = shard.read_bytes()
-        for at in rng.integers(0, len(whole), 25).tolist() + [len(whole) - 1]:
+        for at in [*rng.integers(0, len(whole), 25).tolist(), len(whole) - 1]:
             broken = bytearray(whole)
             broken[at] ^= 1 << int(rng.integers(8))
             shard.write_bytes(broken)
@@ -357,17 +323,11 @@ def test_the_old_partition_is_gone_before_the_new_one_is_written(tmp_path, monke
         store.Reader(path).read(256, 257)
 
 
-def write_many(path: str, partitions: list[int]) -> None:
-    for _ in range(5):
-        for partition in partitions:
-            write(Path(path), partition)
-
-
 def test_processes_that_write_different_partitions_lose_nothing(tmp_path):
     path = tmp_path / "cutouts.zarr"
     image = np.concatenate([cut.image for cut in make(path)])
     context = get_context("spawn")
-    jobs = [context.Process(target=write_many, args=(str(path), [p])) for p in range(3)]
+    jobs = [context.Process(target=store_writer.write_again, args=(str(path), p)) for p in range(3)]
     for job in jobs:
         job.start()
     for job in jobs:
