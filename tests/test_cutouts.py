@@ -60,12 +60,10 @@ def test_projected_memory_grows_with_what_it_is_made_of():
     assert projected_bytes(spec(size=1024, partition=256, dtype="int16"), images, brick) == 5 * 256 * 1024**2 * 12
 
 
-@pytest.mark.parametrize(
-    ("codec", "n", "dtype"), [("RICE_1", 1024, "int16"), (None, 1024, "float32"), ("RICE_1", 3, "float32")]
-)
-def test_a_partition_stays_within_its_projection(tmp_path, codec, n, dtype):
+@pytest.mark.parametrize(("codec", "dtype"), [("RICE_1", "int16"), (None, "float32")])
+def test_a_partition_stays_within_its_projection(tmp_path, codec, dtype):
     """In a process of its own, whose highest memory is compared before and after."""
-    shape = (6000, 4000)  # more than a strip
+    shape = (3000, 2000)
     options = {} if codec is None else {"codec": codec, "tile_shape": (1, shape[1])}
     write(tmp_path / "T1.fits", noise(shape), header(shape), **options)
     code = f"""
@@ -76,7 +74,10 @@ from pathlib import Path
 from small_tiles import header, targets
 from survey_scan import config, store
 from survey_scan.cutouts import cut_partition, projected_bytes
+from survey_scan.imaging import cost
 from survey_scan.imaging.tiles import read_tile_info
+
+cost.STRIP_BYTES = 12 * 2**20
 
 def peak():
     status = Path("/proc/self/status").read_text()
@@ -86,7 +87,7 @@ folder, shape = Path({str(tmp_path)!r}), {shape}
 images = config.Images(files=str(folder / "{{tile}}.fits"), bands=["g", "r", "z"], hdu={0 if codec is None else 1})
 spec = config.Cutouts(bands=["g", "r", "z"], size=64, partition=1024, dtype={dtype!r})
 y, x = np.random.default_rng(0).uniform(0, shape, (1024, 2)).T
-some = targets(x, y, header(shape)).sort_values(["y", "x"], ignore_index=True)[:{n}]
+some = targets(x, y, header(shape)).sort_values(["y", "x"], ignore_index=True)
 store.create(folder / "warm.zarr", 1, spec, np.int64, {{}})
 for path, rows in (("warm.zarr", some[:1]), ("cutouts.zarr", some)):
     before = peak()
@@ -98,9 +99,7 @@ print(peak() - before, projected_bytes(spec, images, read_tile_info(images, "T1"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     taken, projected = map(int, done.stdout.split())
-    assert taken < projected
-    if n == 1024:
-        assert taken > 0.2 * projected  # and not by an empty promise
+    assert 0.25 * projected < taken < projected
 
 
 def test_a_partition_of_real_size_needs_no_more_targets_than_it_has(tmp_path):

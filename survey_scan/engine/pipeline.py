@@ -10,7 +10,7 @@ import numpy as np
 
 from survey_scan import ranking, store
 from survey_scan.config import Config
-from survey_scan.engine import cluster, interrupt, lock, memory, model_check, planning, prepare, state, tasks
+from survey_scan.engine import account, cluster, interrupt, lock, memory, model_check, planning, prepare, state, tasks
 from survey_scan.engine.events import Events
 from survey_scan.engine.interrupt import Stop
 from survey_scan.engine.progress import Count, Progressing, plan_lines
@@ -18,7 +18,6 @@ from survey_scan.engine.scan import Failure, Scan
 from survey_scan.engine.state import Standing
 from survey_scan.errors import Incomplete
 from survey_scan.layout import RunDirectory
-from survey_scan.views import report
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,7 +79,7 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
     standing = state.standing(run, config) if planned else None
     if standing is not None and standing.complete:
         say(f"{run} is complete: nothing to do")
-        report.closing(run, standing, say)
+        account.closing(run, standing, say)
         return
     if standing is not None and options.plan_only:
         say(f"{run} is planned already")
@@ -98,11 +97,11 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
             for line in planning.make_plan(config, run, client, options.limit, plan_lines(say)).warnings:
                 say(f"warning     {line}")
             standing = state.standing(run, config)
-        report.plan(run, say)
+        account.plan(run, say)
         memory.check(config, run, network["projected_bytes"] if network else 0, client)
         if options.plan_only:
             return
-        report.todo(run, standing, say)
+        account.todo(run, standing, say)
         if not run.store.exists():
             create_store(config, run)
         failures = scan(client, config, run, standing, stop, events, say)
@@ -113,7 +112,7 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
         rank(config, run, standing, client)
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
-    report.closing(run, state.standing(run, config), say)
+    account.closing(run, state.standing(run, config), say)
 
 
 def create_store(config: Config, run: RunDirectory) -> None:

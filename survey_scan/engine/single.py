@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 from survey_scan import records
 from survey_scan.config_file import load
-from survey_scan.engine import lock, pipeline, prepare, state, tasks
+from survey_scan.engine import account, lock, pipeline, prepare, state, tasks
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory, Stage
 from survey_scan.schema import Status
-from survey_scan.views import report
 
 
 def partition(run: RunDirectory, stage: Stage, number: int, say: Callable[[str], None]) -> None:
@@ -58,4 +57,4 @@ def rank(run: RunDirectory, top: int | None, threshold: float | None, say: Calla
         prepare.write_config(run, config)
         pipeline.rank(config, run, standing, None)
         prepare.write_manifest(run, {"state": "complete"})
-        report.closing(run, state.standing(run, config), say)
+        account.closing(run, state.standing(run, config), say)

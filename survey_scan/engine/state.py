@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +70,7 @@ class Standing:
         return total
 
 
-def standing(run: RunDirectory, config: Config, redo: Iterable[str] = ()) -> Standing:
+def standing(run: RunDirectory, config: Config) -> Standing:
     """Compare what is on disk with what the configuration asks for.
 
     Parameters
@@ -80,8 +79,6 @@ def standing(run: RunDirectory, config: Config, redo: Iterable[str] = ()) -> Sta
         A planned run.
     config : Config
         What is asked for.
-    redo : iterable of str
-        Stages whose records do not count.
     """
     from survey_scan.cutouts import CUTOUTS_VERSION
     from survey_scan.ranking import RANKING_VERSION
@@ -101,7 +98,7 @@ def standing(run: RunDirectory, config: Config, redo: Iterable[str] = ()) -> Sta
     for stage in STAGES:
         for p, key in keys[stage].items():
             record = records.read(run.record(stage, p))
-            reasons = ["redo"] if stage in redo else explain(record["key"] if record else None, key)
+            reasons = explain(record["key"] if record else None, key)
             if reasons or record is None:
                 todo[stage][p] = reasons
             else:
@@ -115,7 +112,7 @@ def standing(run: RunDirectory, config: Config, redo: Iterable[str] = ()) -> Sta
         "code": str(RANKING_VERSION),
     }
     record = records.read(run.ranking_record)
-    ranking_todo = ["redo"] if "rank" in redo else explain(record["key"] if record else None, ranking_key)
+    ranking_todo = explain(record["key"] if record else None, ranking_key)
     if not ranking_todo and (any(todo.values()) or not run.candidates_parquet.exists()):
         ranking_todo = ["scores" if any(todo.values()) else "missing"]
     return Standing(partitions, keys, done, todo, ranking_key, ranking_todo)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from survey_scan import ranking, records, store
+from survey_scan import ranking, store
 from survey_scan.config_file import load
-from survey_scan.engine import lock, state
+from survey_scan.engine import account, lock, state
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 from survey_scan.schema import Status
@@ -51,35 +51,10 @@ def status(run: RunDirectory) -> dict[str, Any]:
     return {
         **found,
         "limit": manifest.get("limit"),
-        "counts": counts(run, standing),
+        "counts": account.counts(run, standing),
         "stages": stages,
-        "problems": problems(standing),
+        "problems": account.problems(standing),
     }
-
-
-def counts(run: RunDirectory, standing: state.Standing) -> dict[str, Any]:
-    """How many objects stand where; every object is in exactly one place at each stage."""
-    facts = state.plan_facts(run)
-    cut, scored = standing.status_counts("cutouts"), standing.status_counts("scores")
-    ranked = records.read(run.ranking_record) if not standing.ranking_todo else None
-    return {
-        "catalogue": facts["catalogue"],
-        "selected": facts["selected"],
-        "planned": sum(standing.targets.values()),
-        "cutouts_ok": cut[Status.OK],
-        "cutouts_flagged": {str(int(code)): n for code, n in sorted(cut.items()) if code != Status.OK},
-        "scored": scored[Status.OK],
-        "unscored": sum(standing.targets.values()) - scored[Status.OK],
-        "candidates": ranked["candidates"] if ranked else 0,
-    }
-
-
-def problems(standing: state.Standing) -> list[str]:
-    """What was wrong with tiles, each once, in the order of the partitions."""
-    found: dict[str, None] = {}
-    for p in sorted(standing.done["cutouts"]):
-        found.update(dict.fromkeys(standing.done["cutouts"][p]["problems"]))
-    return list(found)
 
 
 def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:

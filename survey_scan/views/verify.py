@@ -9,11 +9,10 @@ import pandas as pd
 from survey_scan import ranking, store
 from survey_scan.config import Config
 from survey_scan.config_file import load
-from survey_scan.engine import planning, state, tasks
+from survey_scan.engine import account, planning, state, tasks
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 from survey_scan.schema import Status
-from survey_scan.views import overview
 
 
 def verify(run: RunDirectory) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def verify(run: RunDirectory) -> dict[str, Any]:
         found += _partition(run, config, standing, p, digest)
     if standing.complete and not found:  # a ranking of damaged scores says nothing
         found += _ranking(run, standing)
-    counts = overview.counts(run, standing)
+    counts = account.counts(run, standing)
     return {
         "run": str(run),
         "ok": not found,

@@ -1,0 +1,105 @@
+"""How many objects stand where, and what a run prints of it: no object may be missing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from survey_scan import records
+from survey_scan.engine import state
+from survey_scan.engine.state import Standing
+from survey_scan.layout import RunDirectory
+from survey_scan.schema import Status
+
+Say = Callable[[str], None]
+
+#: Tile problems printed at the end; all are in the records and in ``status --json``.
+SHOWN_PROBLEMS = 10
+
+
+def plan(run: RunDirectory, say: Say) -> None:
+    """Print the cut flow and the size of the plan."""
+    facts = state.plan_facts(run)
+    partitions = state.read_partitions(run)
+    flow = pd.read_csv(run.cut_flow)
+    say(f"catalogue   {facts['catalogue']:,} objects")
+    width = max([len(str(name)) for name in flow["cut"]], default=0)
+    for row in flow.itertuples():
+        say(f"  {row.cut!s:<{width}}  {row.kept:>13,} kept {row.removed:>13,} removed  {row.fraction:7.2%}")
+    n_targets = int(partitions["n_targets"].sum())
+    say(f"plan        {n_targets:,} targets in {len(partitions):,} partitions on {facts['n_tiles']:,} tile(s)")
+    if n_targets != facts["selected"]:
+        say(f"            limited to the first {n_targets:,} of {facts['selected']:,} selected objects")
+
+
+def todo(run: RunDirectory, standing: Standing, say: Say) -> None:
+    """Print how many partitions of each stage are to do, and why."""
+    for stage in state.STAGES:
+        done, reasons = len(standing.done[stage]), standing.reasons(stage)
+        if not reasons:
+            say(f"{stage:<11} all {done:,} done")
+            continue
+        new = reasons.pop("new", 0)
+        why = [f"{n:,} changed: {what}" for what, n in reasons.items()]
+        text = ", ".join(([f"{new:,} new"] if new else []) + why)
+        say(f"{stage:<11} {len(standing.todo[stage]):,} to do ({text}), {done:,} done")
+
+
+def closing(run: RunDirectory, standing: Standing, say: Say) -> None:
+    """Print the account: every object of the catalogue is cut, flagged or scored.
+
+    Raises
+    ------
+    AssertionError
+        If the account does not balance, which is a bug of this program and must not pass in silence.
+    """
+    n = counts(run, standing)
+    flow = pd.read_csv(run.cut_flow)
+    removed, planned = int(flow["removed"].sum()), n["planned"]
+    flagged = {Status(code): n for code, n in standing.status_counts("scores").items() if code != Status.OK}
+    account = (
+        (n["catalogue"], n["selected"] + removed),
+        (planned, n["cutouts_ok"] + sum(n["cutouts_flagged"].values())),
+        (planned, n["scored"] + sum(flagged.values())),
+    )
+    for whole, parts in account:
+        if whole != parts:
+            raise AssertionError(f"{run}: objects are missing: {whole:,} became {parts:,}. Please report this.")
+    texts = problems(standing)
+    for line in texts[:SHOWN_PROBLEMS]:
+        say(f"tile        {line}")
+    if len(texts) > SHOWN_PROBLEMS:
+        say(f"            and {len(texts) - SHOWN_PROBLEMS:,} more: survey_scan status {run} --json")
+    say(f"account     catalogue {n['catalogue']:,} = selected {n['selected']:,} + cut {removed:,}")
+    word = "selected" if planned == n["selected"] else "planned"
+    say(f"            {word} {planned:,} = scored {n['scored']:,} + flagged {sum(flagged.values()):,}")
+    for status, number in sorted(flagged.items()):
+        say(f"              {number:>13,}  {status.reason} (status {int(status)})")
+    if flagged:
+        say(f"flagged     {run.failures}")
+    say(f"candidates  {n['candidates']:,} in {run.candidates_parquet} and {run.candidates_fits.name}")
+
+
+def counts(run: RunDirectory, standing: state.Standing) -> dict[str, Any]:
+    """How many objects stand where; every object is in exactly one place at each stage."""
+    facts = state.plan_facts(run)
+    cut, scored = standing.status_counts("cutouts"), standing.status_counts("scores")
+    ranked = records.read(run.ranking_record) if not standing.ranking_todo else None
+    return {
+        "catalogue": facts["catalogue"],
+        "selected": facts["selected"],
+        "planned": sum(standing.targets.values()),
+        "cutouts_ok": cut[Status.OK],
+        "cutouts_flagged": {str(int(code)): n for code, n in sorted(cut.items()) if code != Status.OK},
+        "scored": scored[Status.OK],
+        "unscored": sum(standing.targets.values()) - scored[Status.OK],
+        "candidates": ranked["candidates"] if ranked else 0,
+    }
+
+
+def problems(standing: state.Standing) -> list[str]:
+    """What was wrong with tiles, each once, in the order of the partitions."""
+    found: dict[str, None] = {}
+    for p in sorted(standing.done["cutouts"]):
+        found.update(dict.fromkeys(standing.done["cutouts"][p]["problems"]))
+    return list(found)
