@@ -1,5 +1,6 @@
 """The command line: parses and prints. Nothing heavy is imported before a command needs it."""
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import click
 
 from survey_scan import __version__
-from survey_scan.errors import SurveyScanError
+from survey_scan.errors import SurveyScanError, UserError
 
 EPILOG = "Exit codes: 0 complete · 1 a bug of this program · 2 something to mend · 3 incomplete, run again to resume."
 
@@ -49,6 +50,8 @@ def main() -> None:
 @click.option("--seed", type=int, help="Another sky than the usual one.")
 def demo(directory: Path, seed: int | None) -> None:
     """Render a small sky with 30 lenses in DIRECTORY, scan it, and say how many were found."""
+    if importlib.util.find_spec("lenstronomy") is None:
+        raise UserError("the demo needs lenstronomy, which is not installed. pip install 'survey_scan[demo,tf-cpu]'")
     from survey_scan.demo import command
 
     command.run(directory, seed, _say)
