@@ -218,6 +218,22 @@ def test_what_changed_is_done_again_and_said(scan):
     assert len(first) == 500
 
 
+def test_deleted_products_are_made_again_only_if_needed(scan):
+    scan.start()
+    first = (scan.run / "candidates.parquet").read_bytes()
+    shutil.rmtree(scan.run / "cutouts.zarr")
+    assert lines(scan.start())[0] == f"{scan.run} is complete: nothing to do"
+    assert json.loads((scan.run / "manifest.json").read_text())["state"] == "complete"
+    (scan.run / "candidates.parquet").unlink()
+    assert scan.status()["stages"]["rank"]["reasons"] == {"missing": 1}
+    assert "cutouts     all 5 done" in lines(scan.start())
+    assert (scan.run / "candidates.parquet").read_bytes() == first
+    assert not (scan.run / "cutouts.zarr").exists()
+    said = scan.start("--redo", "scores")
+    assert "cutouts     5 to do (5 new), 0 done" in lines(said)
+    assert (scan.run / "candidates.parquet").read_bytes() == first
+
+
 def test_another_configuration_is_refused_with_the_difference(scan):
     scan.start()
     scan.survey.edit(cutouts={"size": 24})

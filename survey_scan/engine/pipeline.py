@@ -1,5 +1,6 @@
 """The whole way, in order: plan, cutouts and scores side by side, ranking; and what is printed on it."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -75,10 +76,10 @@ def run(config: Config, config_path: Path, options: Options) -> RunDirectory:
 
 
 def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events: Events) -> None:
-    say, planned = options.say, run.partitions.exists()
-    standing = state.standing(run, config) if planned else None
+    say, standing = options.say, _standing(config, run)
     if standing is not None and standing.complete:
         say(f"{run} is complete: nothing to do")
+        prepare.write_manifest(run, {"state": "complete"})
         account.closing(run, standing, say)
         return
     if standing is not None and options.plan_only:
@@ -102,7 +103,7 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
         if options.plan_only:
             return
         account.todo(run, standing, say)
-        if not run.store.exists():
+        if standing.todo["cutouts"] and not run.store.exists():
             create_store(config, run)
         failures = scan(client, config, run, standing, stop, events, say)
         if failures:
@@ -113,6 +114,18 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
     account.closing(run, state.standing(run, config), say)
+
+
+def _standing(config: Config, run: RunDirectory) -> Standing | None:
+    """Where a planned run stands; None without a plan."""
+    if not run.partitions.exists():
+        return None
+    standing = state.standing(run, config)
+    if any(standing.todo.values()) and not run.store.exists():
+        # Someone deleted the pixels, which is their right; but what is still to be scored needs them again.
+        shutil.rmtree(run.records_folder / "cutouts", ignore_errors=True)
+        standing = state.standing(run, config)
+    return standing
 
 
 def create_store(config: Config, run: RunDirectory) -> None:
