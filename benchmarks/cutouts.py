@@ -27,7 +27,7 @@ import pandas as pd
 from make_tiles import BANDS, cache_folder, make_tile, template
 
 SIZE = 64
-LOOP = 1500
+LOOP = 600
 CASES = {"des-24000": ("des", 24_000), "legacy-4000": ("legacy", 4_000), "legacy-50": ("legacy", 50)}
 
 

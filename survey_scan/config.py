@@ -100,26 +100,34 @@ class Selection(Section):
     keep: list[Identifier] | None = None
 
 
-class Mask(Section):
-    """Pixels with any of ``bits`` set (all bits if null) are bad."""
+class Beside(Section):
+    """Images beside those of the sky: by default in the same file, or in the same HDU of another."""
 
     files: str | None = None
     hdu: Hdu | dict[str, Hdu] | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.files is None and self.hdu is None:
+            raise ValueError("give 'hdu' (in the image's own file), 'files', or both")
+        return self
+
+
+class Mask(Beside):
+    """Pixels with any of ``bits`` set (any bit at all if null) are bad."""
+
     bits: list[Annotated[int, Field(ge=0, le=63)]] | None = None
 
 
-class Weight(Section):
+class Weight(Beside):
     """Pixels with a weight (inverse variance) that is not positive are bad."""
-
-    files: str | None = None
-    hdu: Hdu | dict[str, Hdu] | None = None
 
 
 class Images(Section):
     """The survey's tile images.
 
     ``files`` is a path with ``{tile}`` and, unless one file holds all bands, ``{band}`` (``{tile:.3}`` is the tile's first three
-    characters). ``hdu`` is a number, a name that may hold ``{band}``, or one of these a band.
+    characters, and ``*`` what differs from tile to tile, such as DES's numbers of requests). ``hdu`` is a number, a name that may hold ``{band}``, or one of these a band.
     """
 
     files: str

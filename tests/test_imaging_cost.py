@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from survey_scan.imaging import cost
@@ -57,6 +57,7 @@ layouts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.data(), layouts, st.integers(1, 60), st.sampled_from([10**3, 10**4, 10**8]))
 def test_every_window_lies_in_the_box_that_names_it(data, layout, size, strip):
     height, width = layout.shape

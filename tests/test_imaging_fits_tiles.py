@@ -376,6 +376,12 @@ def test_mask_and_weight_in_the_image_file(tmp_path):
     np.testing.assert_allclose(found.bad_fraction * 256, [[3, 3]])
 
 
+@pytest.mark.parametrize("section", [config.Mask, config.Weight])
+def test_mask_and_weight_are_somewhere(section):
+    with pytest.raises(ValueError, match="give 'hdu' \\(in the image's own file\\), 'files', or both"):
+        section()
+
+
 def test_band_without_its_mask_is_not_used(survey):
     write(survey / "T1_g_mask.fits", np.zeros(SHAPE, np.int16), CARDS)
     section = config.Mask(files=str(survey / "{tile}_{band}_mask.fits"), hdu=0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from astropy.nddata import Cutout2D
 from astropy.nddata.utils import NoOverlapError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from survey_scan.imaging.cost import Box
@@ -15,6 +15,7 @@ BAD = np.random.default_rng(1).random(SHAPE) < 0.2
 position = st.floats(-30, 70) | st.integers(-20, 60).map(float) | st.integers(-40, 120).map(lambda i: i / 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(position, position), min_size=1, max_size=20), st.integers(1, 45))
 def test_windows_are_cutout2d(positions, size):
     """Origin, pixels, and NaN off the image, at any position of even and odd sizes, larger than the image too."""
@@ -46,6 +47,7 @@ def test_positions_that_are_no_place(value):
     assert not windows.inside[:2].any()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 20), st.integers(1, 16), st.integers(0, 12), st.integers(1, 16), st.integers(1, 9))
 def test_a_box_serves_the_windows_it_holds(y0, height, x0, width, size):
     box = Box(y0, min(y0 + height, SHAPE[0]), x0, min(x0 + width, SHAPE[1]), 0, 1)

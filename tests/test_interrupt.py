@@ -107,7 +107,7 @@ def test_a_partition_that_kills_its_worker_is_named(survey, tmp_path, monkeypatc
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\n"
         "if 'spawn_main' in ' '.join(sys.orig_argv):\n"
-        "    from survey_scan import tasks\n"
+        "    from survey_scan.engine import tasks\n"
         "    whole = tasks.cutouts\n"
         "    def cutouts(path, partition, key):\n"
         "        if partition == 3:\n"

@@ -127,16 +127,17 @@ class Scan:
 
     def _collect(self, future: "Future") -> None:
         stage, partition, _ = self._flying.pop(str(future.key))
-        if future.status == "finished":
+        # Both calls wait where a worker died with a result nobody had read yet, until Dask has made it again.
+        error = future.exception()
+        if future.status == "cancelled":
+            raise Incomplete("the Dask cluster went away; run the same command again to resume.")
+        if error is None:
             facts: dict[str, Any] = future.result()
             self.events.write("finished", stage=stage, partition=partition, **facts)
             self.progress.finished(stage, facts["targets"])
             if stage == "cutouts" and partition in self.standing.todo["scores"]:
                 self._scores.append(partition)
             return
-        if future.status == "cancelled":
-            raise Incomplete("the Dask cluster went away; run the same command again to resume.")
-        error = future.exception()
         reason = self._reason(stage, partition, error)
         self.events.write("failed", stage=stage, partition=partition, reason=reason)
         self.failures.append(Failure(stage, partition, reason))

@@ -110,7 +110,7 @@ def _decoding(hdu: ImageHdu) -> Iterator[None]:
     from astropy.io.fits.hdu.compressed._compression import CfitsioException
     from astropy.utils.exceptions import AstropyUserWarning
 
-    broken = (ValueError, TypeError, LookupError, OverflowError, MemoryError, struct.error, fits.VerifyError)
+    broken = (ValueError, TypeError, LookupError, OverflowError, struct.error, fits.VerifyError)
     with reading(hdu.path), warnings.catch_warnings():
         # deviations from the standard that astropy mends, such as BLANK in an image of floats
         warnings.simplefilter("ignore", AstropyUserWarning)
