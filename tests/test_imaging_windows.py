@@ -71,9 +71,9 @@ def test_a_box_serves_the_windows_it_holds(y0, height, x0, width, size):
 def test_counts_are_right_where_their_running_sums_wrap_around():
     """Sums down a column of 70,000 bad pixels do not fit 16 bits; their differences do."""
     bad = np.ones((70_000, 3), np.bool_)
-    windows = place(np.array([1.0]), np.array([69_000.0]), 100, bad.shape)
+    windows = place(np.array([1.0]), np.array([69_000.0]), 400, bad.shape)
     box = Box(0, 70_000, 0, 3, 0, 1)
-    assert count_bad(bad, box, windows, np.array([0]), 100)[0] == 100 * 100
+    assert count_bad(bad, box, windows, np.array([0]), 400)[0] == 400 * 400
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -59,6 +59,7 @@ def test_constant_cutouts(value):
     check(np.full((2, 8, 8, 2), value, np.float32))
 
 
+@settings(deadline=None)
 @given(
     arrays(
         np.float32,
