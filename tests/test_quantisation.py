@@ -64,7 +64,7 @@ def test_constant_cutouts(value):
     arrays(
         np.float32,
         (2, 4, 4, 2),
-        elements=st.floats(-(2.0**120), 2.0**120, width=32) | st.sampled_from([np.nan, np.inf, -np.inf]),
+        elements=st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from([np.nan, np.inf, -np.inf]),
     )
 )
 def test_any_pixels(pixels):

@@ -163,8 +163,8 @@ def _open_saved_model(path: Path) -> File:
         )
     signature = loaded.signatures[name]
     inputs = signature.structured_input_signature[1]
-    _check_one(path, "input", list(inputs))
-    _check_one(path, "output", list(signature.structured_outputs))
+    _check_one(path, "input", sorted(inputs))  # a SavedModel does not keep their order
+    _check_one(path, "output", sorted(signature.structured_outputs))
     ((argument, spec),), (output,) = inputs.items(), signature.structured_outputs
     shape = tuple(spec.shape) if spec.shape.rank is not None else (None,) * 4
 
