@@ -59,6 +59,12 @@ def test_constant_cutouts(value):
     check(np.full((2, 8, 8, 2), value, np.float32))
 
 
+def test_a_missing_pixel_beside_enormous_ones():
+    pixels = np.full((1, 4, 4, 1), np.nan, np.float32)
+    pixels[0, 3, :2, 0] = 1.6e35, 0
+    check(pixels)
+
+
 @settings(deadline=None)
 @given(
     arrays(

@@ -76,6 +76,7 @@ def restore(steps: NDArray[np.int16], step: NDArray[np.float32]) -> NDArray[np.f
     step : ndarray of float32, shape (n, bands)
         Flux of one.
     """
-    pixels = steps * step[:, None, None, :]
+    with np.errstate(over="ignore"):  # -32768 times a step may be too large; it is no pixel
+        pixels = steps * step[:, None, None, :]
     pixels[steps == NAN_INT16] = np.nan
     return pixels
