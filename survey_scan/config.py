@@ -126,8 +126,9 @@ class Weight(Beside):
 class Images(Section):
     """The survey's tile images.
 
-    ``files`` is a path with ``{tile}`` and, unless one file holds all bands, ``{band}`` (``{tile:.3}`` is the tile's first three
-    characters, and ``*`` what differs from tile to tile, such as DES's numbers of requests). ``hdu`` is a number, a name that may hold ``{band}``, or one of these a band.
+    ``files`` is a path with ``{tile}`` and, unless one file holds all bands, ``{band}`` (``{tile:.3}`` is the tile's first
+    three characters, and ``*`` what differs from tile to tile, such as DES's numbers of requests). ``hdu`` is a number, a
+    name that may hold ``{band}``, or one of these a band.
     """
 
     files: str
