@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from small_survey import SmallSurvey
 
 from survey_scan.cli import main
+from survey_scan.engine.account import COUNTS
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ def test_everything_is_accounted_for(finished):
     assert counts["selected"] == counts["scored"] + counts["unscored"] == len(scores)
     assert counts["unscored"] == len(failures)
     assert set(counts["cutouts_flagged"]) == {"1", "2", "3"}
+    assert tuple(counts) == COUNTS
     assert scores["object_id"].equals(targets["object_id"])
     assert set(failures["object_id"]) == set(scores["object_id"][scores["logit"].isna()])
     assert set(failures["status"].astype(str)) == set(counts["cutouts_flagged"])
@@ -371,7 +373,10 @@ def test_duplicate_ids_are_an_error(scan):
     said = scan.start(code=2)
     assert "catalogue.id_column: of the 1,200 selected objects' identifiers, 1 occurs more than once: " in said
     assert "100000000140 (in cat.fits, cat.fits)" in said
-    assert scan.status()["state"] == "incomplete"
+    status = scan.status()
+    assert status["state"] == "incomplete"
+    assert status["counts"]["selected"] is None
+    assert lines(scan("status", scan.run))[1] == "not planned yet"
 
 
 @pytest.mark.parametrize(

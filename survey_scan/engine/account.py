@@ -80,6 +80,19 @@ def closing(run: RunDirectory, standing: Standing, say: Say) -> None:
     say(f"candidates  {n['candidates']:,} in {run.candidates_parquet} and {run.candidates_fits.name}")
 
 
+#: Names of what :func:`counts` counts.
+COUNTS = (
+    "catalogue",
+    "selected",
+    "planned",
+    "cutouts_ok",
+    "cutouts_flagged",
+    "scored",
+    "unscored",
+    "candidates",
+)
+
+
 def counts(run: RunDirectory, standing: state.Standing) -> dict[str, Any]:
     """How many objects stand where; every object is in exactly one place at each stage."""
     facts = state.plan_facts(run)

@@ -21,8 +21,8 @@ def status(run: RunDirectory) -> dict[str, Any]:
     -------
     dict
         ``state`` is ``planned``, ``running``, ``incomplete`` or ``complete``; ``counts`` has catalogue, selected,
-        cutouts_ok, cutouts_flagged (by status code), scored, unscored and candidates; ``stages`` has partitions, done
-        and reasons (how many are to do, by what changed) a stage.
+        cutouts_ok, cutouts_flagged (by status code), scored, unscored and candidates, all None before there is a plan;
+        ``stages`` has partitions, done and reasons (how many are to do, by what changed) a stage.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def status(run: RunDirectory) -> dict[str, Any]:
     driver = lock.holder(run)
     found: dict[str, Any] = {"run": str(run), "state": "running" if driver else "incomplete", "driver": driver}
     if not run.partitions.exists():
-        return {**found, "limit": manifest.get("limit"), "counts": {}, "stages": {}, "problems": []}
+        return {**found, "limit": manifest.get("limit"), "counts": dict.fromkeys(account.COUNTS), "stages": {}, "problems": []}
     standing = state.standing(run, load(run.config_resolved))
     if driver is None:
         started = any(standing.done.values())
