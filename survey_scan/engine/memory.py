@@ -32,7 +32,9 @@ def project(config: Config, layouts: Iterable[Layout], network_bytes: int) -> di
         What the network says it needs, with everything; 0 if it is not asked.
     """
     cut = IDLE_BYTES + max((projected_bytes(config.cutouts, config.images, layout) for layout in layouts), default=0)
-    return {"cutouts": cut, "scores": max(IDLE_BYTES, network_bytes)}
+    spec = config.cutouts
+    kept = spec.partition * spec.size**2 * len(spec.bands) * 4  # by a worker that cuts and scores in turn
+    return {"cutouts": cut, "scores": max(IDLE_BYTES, network_bytes) + kept}
 
 
 def refuse(projected: dict[str, int], allowed: int) -> None:
