@@ -77,7 +77,7 @@ def test_holder_on_another_host_lives_while_it_beats(run):
 
 def test_of_many_drivers_one_wins(run):
     code = f"""
-import sys, time
+import sys
 from pathlib import Path
 from survey_scan.engine import lock
 from survey_scan.errors import RunError
@@ -86,9 +86,9 @@ sys.stdin.readline()
 try:
     with lock.held(RunDirectory(Path({str(run.path)!r}))):
         print("won", flush=True)
-        time.sleep(1.5)
+        sys.stdin.readline()
 except RunError:
-    print("refused")
+    print("refused", flush=True)
 """
     run.path.mkdir()
     dead = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 1.0, "slurm_job": None, "since": "x"}
@@ -97,9 +97,10 @@ except RunError:
         subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(6)
     ]
-    time.sleep(1.0)
     for driver in drivers:
         driver.stdin.write("go\n")
         driver.stdin.flush()
-    said = [driver.communicate()[0].strip() for driver in drivers]
+    said = [driver.stdout.readline().strip() for driver in drivers]  # the winner holds on until all have been told
+    for driver in drivers:
+        driver.communicate("end\n")
     assert sorted(said) == ["refused"] * 5 + ["won"]
