@@ -134,6 +134,16 @@ def test_store_opens_with_other_libraries(finished):
         np.testing.assert_array_equal(lazy[300].compute(scheduler="synchronous"), image[300])
 
 
+def test_the_five_lines_of_the_runs_readme_open_it(finished, monkeypatch):
+    _, run, _ = finished
+    monkeypatch.chdir(run)
+    code = [line[4:] for line in (run / "README.txt").read_text().splitlines() if line.startswith("    ")]
+    names: dict = {}
+    exec("\n".join([*code[:-1], f"best = {code[-1]}"]), names)
+    assert names["best"].shape == (20, 20, 2)
+    assert len(names["scores"]) > len(names["candidates"]) == 500
+
+
 def test_complete_run_does_nothing(finished, scheduler):
     survey, run, said = finished
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and "logs" not in p.parts}

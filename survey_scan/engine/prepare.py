@@ -30,7 +30,7 @@ A run of survey_scan: targets cut out of a survey's images, scored by a network,
   records/                    one file a finished partition; the scan resumes from these
   config.resolved.yaml        the configuration with all defaults
 
-    import pandas, xarray
+    import numpy, pandas, xarray
     candidates = pandas.read_parquet("candidates.parquet")
     scores = pandas.read_parquet("scores")
     cutouts = xarray.open_zarr("cutouts.zarr", consolidated=False, mask_and_scale=False)
