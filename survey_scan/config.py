@@ -3,6 +3,7 @@
 Paths are absolute here: :mod:`survey_scan.config_file` resolves them against the folder of the YAML file.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -199,7 +200,11 @@ class Model(Section):
     normalisation: Normalisation | None = None
     nan_fill: FiniteFloat = 0.0
     batch_size: PositiveInt = 256
+    backend: Literal["tensorflow", "jax"] = Field(
+        default_factory=lambda: os.environ.get("KERAS_BACKEND", "tensorflow"), validate_default=True
+    )
     jit: bool = False
+    precision: Literal["float32", "tf32", "mixed_float16", "mixed_bfloat16"] = "float32"
 
 
 class Ranking(Section):
@@ -210,8 +215,9 @@ class Ranking(Section):
 
 
 class Resources(Section):
-    """The local cluster; null means sized from the machine."""
+    """The cluster: a profile's name or file; of one on this machine also its size, null meaning from the machine."""
 
+    profile: str = "local"
     workers: PositiveInt | None = None
     memory: str | None = None
     retries: Annotated[int, Field(ge=0)] = 2

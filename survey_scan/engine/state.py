@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 STAGES: tuple[Stage, ...] = ("cutouts", "scores")
 
 #: Parts of the configuration that change how fast a result comes, never the result.
-_NO_RESULT: dict[str, set[str]] = {"catalogue": {"rows_per_task"}, "model": {"path", "batch_size", "jit"}}
+_NO_RESULT: dict[str, set[str]] = {"catalogue": {"rows_per_task"}, "model": {"path", "batch_size", "jit", "backend"}}
 
 
 @dataclass(frozen=True)
