@@ -32,7 +32,7 @@ from survey_scan import models, scores, store
 from survey_scan.config import Cutouts, Model
 from survey_scan.imaging.base import Cutouts as Pixels
 from survey_scan.models.network import Network
-from survey_scan.models.runtime import configure_tensorflow
+from survey_scan.models.runtime import configure
 
 BANDS = ["g", "r", "i"]
 
@@ -128,7 +128,9 @@ def measure(name: str, model: Any, size: int, folder: Path, options: argparse.Na
     model.save(file)
     batch, n = options.batch, options.targets
     reader, pixels = make_store(folder / f"{name}.zarr", size, options.dtype, n)
-    network = models.load(Model(path=str(file), batch_size=batch, jit=options.jit), BANDS, size, options.dtype)
+    network = models.load(
+        Model(path=str(file), batch_size=batch, backend="tensorflow", jit=options.jit), BANDS, size, options.dtype
+    )
     bare = tf.function(
         lambda x: model(x, training=False),
         input_signature=[tf.TensorSpec((batch, size, size, len(BANDS)), tf.float32)],
@@ -136,12 +138,14 @@ def measure(name: str, model: Any, size: int, folder: Path, options: argparse.Na
     )
     nothing = Nothing(network.pixels, batch)
     rows = [slice(first, first + batch) for first in range(0, n, batch)]
-    got = scores.score_partition(reader, 0, n, network)["logit"].to_numpy()
+    got = scores.score_partition(reader, 0, n, network).table["logit"].to_numpy()
     p = np.concatenate([bare(tf.constant(pixels[at])).numpy()[:, 0] for at in rows])
     seconds = turns(
         {
             "bare": lambda: [bare(tf.constant(pixels[at])).numpy() for at in rows],
-            "scoring": lambda: scores.write(folder / "part.parquet", scores.score_partition(reader, 0, n, network)),
+            "scoring": lambda: scores.write(
+                folder / "part.parquet", scores.score_partition(reader, 0, n, network).table
+            ),
             "predict": lambda: [model.predict(pixels[at], verbose=0) for at in rows],
             "feed": lambda: scores.score_partition(reader, 0, n, nothing),
         },
@@ -176,7 +180,7 @@ def main() -> None:
     parser.add_argument("--network", type=Path, help="a Keras file to measure instead; takes three bands")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
-    configure_tensorflow(options.cores)
+    configure("tensorflow", models.Device(threads=options.cores))
     import keras
 
     if options.network:

@@ -21,6 +21,9 @@ _LIMIT = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="
 _SCHEDULER = click.option(
     "--scheduler", metavar="ADDRESS|FILE", help="Use a Dask scheduler that runs already, instead of this machine."
 )
+_PROFILE = click.option(
+    "--profile", metavar="NAME|FILE", help="Where to run: a cluster profile, instead of resources.profile."
+)
 _CONFIG = click.argument("config", type=click.Path(path_type=Path))
 _RUN = click.argument("run", type=click.Path(path_type=Path))
 
@@ -72,39 +75,66 @@ def check(config: Path, settings: tuple[str, ...]) -> None:
 @_CONFIG
 @_SET
 @_LIMIT
+@_PROFILE
 @_SCHEDULER
 @click.option("--redo", is_flag=True, help="Plan anew; cutouts, scores and ranking of the old plan go.")
 @_JSON
-def plan(
-    config: Path, settings: tuple[str, ...], limit: int | None, scheduler: str | None, redo: bool, as_json: bool
-) -> None:
+def plan(config: Path, settings: tuple[str, ...], redo: bool, as_json: bool, **options: Any) -> None:
     """Select the targets and divide them into partitions; do nothing else."""
-    _run(config, settings, as_json, limit=limit, scheduler=scheduler, redo="plan" if redo else None, plan_only=True)
+    _run(config, settings, as_json, redo="plan" if redo else None, plan_only=True, **options)
 
 
 @main.command()
 @_CONFIG
 @_SET
 @_LIMIT
+@_PROFILE
 @_SCHEDULER
 @click.option(
     "--redo",
     type=click.Choice(["plan", "cutouts", "scores", "rank"]),
     help="Throw away the results of this stage and of those after it.",
 )
-def run(config: Path, settings: tuple[str, ...], limit: int | None, scheduler: str | None, redo: str | None) -> None:
+def run(config: Path, settings: tuple[str, ...], **options: Any) -> None:
     """Scan the survey of CONFIG, from wherever an earlier start of the same run ended."""
-    _run(config, settings, False, limit=limit, scheduler=scheduler, redo=redo)
+    _run(config, settings, False, **options)
+
+
+@main.command()
+@_CONFIG
+@_SET
+@click.option("--profile", "name", required=True, metavar="NAME|FILE", help="A profile with a section 'batch'.")
+@click.option("--nodes", type=click.IntRange(min=1), metavar="N", help="Instead of the profile's.")
+@click.option("--time", metavar="LIMIT", help="As Slurm takes it: minutes, H:MM:SS or D-HH:MM:SS.")
+@click.option("--account", metavar="A", help="Instead of the profile's.")
+@click.option("--dry-run", is_flag=True, help="Print the script and what to expect of it; submit nothing.")
+@click.option("--targets", type=click.IntRange(min=1), metavar="N", help="With --dry-run: of a plan of N targets.")
+@click.option(
+    "--rates", type=click.Path(path_type=Path), metavar="RUN", help="With --dry-run: at the speed of another run."
+)
+def submit(config: Path, settings: tuple[str, ...], **options: Any) -> None:
+    """Run CONFIG in a Slurm job that requeues and resumes by itself until the scan is complete."""
+    from survey_scan.config_file import load
+    from survey_scan.engine.submit import submit as submit_job
+
+    submit_job(load(config, settings), config, settings, say=_say, **options)
 
 
 @main.command()
 @_RUN
 @_JSON
-def status(run: Path, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Go on showing it until the scan ends.")
+def status(run: Path, as_json: bool, watch: bool) -> None:
     """Say how far RUN (a run directory) is, what is left, and why."""
     from survey_scan.layout import RunDirectory
     from survey_scan.views import overview, report
 
+    if watch:
+        from survey_scan.engine import lock
+        from survey_scan.watch.terminal import watch as watch_run
+
+        watch_run(RunDirectory(run), lock.holder)
+        return
     found = overview.status(RunDirectory(run))
     _print(found, as_json, report.status)
 

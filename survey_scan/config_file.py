@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -28,7 +28,11 @@ PATHS: tuple[Location, ...] = (
     ("images", "mask", "files"),
     ("images", "weight", "files"),
     ("model", "path"),
+    ("resources", "profile"),
 )
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -67,7 +71,7 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Config:
     ConfigError
         With every problem found, one a line, each with its place.
     """
-    data, places, problems = _read(path)
+    data, places, problems = read(path, list(Config.model_fields))
     if isinstance(data.get("run"), dict):
         data["run"].setdefault("directory", str(Run.model_fields["directory"].default))  # a path like any other
     _resolve_paths(data, path.absolute().parent, places, problems)
@@ -75,12 +79,23 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Config:
         _apply(data, places, setting, problems)
     if problems:
         raise ConfigError("\n".join(problems))
+    return validate(Config, data, places, path)
+
+
+def validate(root: type[Model], data: dict[str, Any], places: dict[Location, str], path: Path) -> Model:
+    """A model of what :func:`read` found.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found, one a line, each with its place.
+    """
     try:
-        return Config.model_validate(data)
+        return root.model_validate(data)
     except ValidationError as error:
         found: dict[str, list[str]] = {}
         for detail in error.errors():
-            what, problem = _describe(dict(detail), places, path)
+            what, problem = _describe(root, dict(detail), places, path)
             found.setdefault(what, []).append(problem)
         lines = [what + ", or ".join(dict.fromkeys(alternatives)) for what, alternatives in found.items()]
         raise ConfigError("\n".join(sorted(lines, key=_in_file_order))) from None
@@ -92,8 +107,26 @@ def dump(config: Config, header: str) -> str:
     return "".join(f"# {line}\n" for line in header.splitlines()) + body
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Location, str], list[str]]:
-    """Plain data, the place of every key and value as ``file:line:column``, and the problems so far."""
+def read(path: Path, expected: list[str]) -> tuple[dict[str, Any], dict[Location, str], list[str]]:
+    """Read a YAML file whose top is a mapping.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    expected : list of str
+        Keys of the top, for the message where there are none.
+
+    Returns
+    -------
+    tuple
+        Plain data, the place of every key and value as ``file:line:column``, and the problems so far.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or is not such a file.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -106,7 +139,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, str], list[str]]:
     try:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}:1:1: expected sections ({', '.join(Config.model_fields)}), found none")
+            raise ConfigError(f"{path}:1:1: expected sections ({', '.join(expected)}), found none")
         places: dict[Location, str] = {}
         problems: list[str] = []
         _walk(node, (), path, places, problems)
@@ -193,6 +226,8 @@ def _resolve_paths(
 def _resolve(text: str, folder: Path, location: Location, places: dict[Location, str], problems: list[str]) -> str:
     if location == ("model", "path") and text == "loopback":
         return text
+    if location == ("resources", "profile") and not text.endswith((".yaml", ".yml")):
+        return text  # the name of one that comes with the package
     expanded = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111 - a glob, perhaps a URL
     unknown = re.search(r"\$(\w+|\{\w+\})", expanded)
     if unknown:
@@ -200,10 +235,12 @@ def _resolve(text: str, folder: Path, location: Location, places: dict[Location,
     return expanded if "://" in expanded else os.path.normpath(folder / expanded)
 
 
-def _describe(detail: dict[str, Any], places: dict[Location, str], path: Path) -> tuple[str, str]:
+def _describe(
+    root: type[BaseModel], detail: dict[str, Any], places: dict[Location, str], path: Path
+) -> tuple[str, str]:
     """Place and key, and what is wrong there (one of several alternatives where a value may be of several kinds)."""
     location: Location = tuple(detail["loc"])
-    model, known = _follow(location)
+    model, known = _follow(root, location)
     dotted = ".".join(map(str, known))
     place = next((places[known[:end]] for end in range(len(known), -1, -1) if known[:end] in places), f"{path}:1:1")
     kind, value = detail["type"], detail.get("input")
@@ -225,10 +262,10 @@ def _in_file_order(line: str) -> tuple[int, int]:
     return (int(place[1]), int(place[2])) if place else (0, 0)
 
 
-def _follow(location: Location) -> tuple[type[BaseModel], Location]:
+def _follow(root: type[BaseModel], location: Location) -> tuple[type[BaseModel], Location]:
     """The model that holds the last key, and the location without pydantic's names for the members of a union."""
-    holder: type[BaseModel] = Config
-    model: type[BaseModel] | None = Config
+    holder: type[BaseModel] = root
+    model: type[BaseModel] | None = root
     known: list[str | int] = []
     items: type[BaseModel] | None = None
     for key in location:

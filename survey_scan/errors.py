@@ -12,6 +12,7 @@
     │   ├── ResourceError                    memory, disk, cluster
     │   └── RunError                         the run directory: of another config, newer, in use
     ├── Incomplete                  exit 3   stopped or partly failed; run again to resume
+    │   └── Interrupted                      from outside: a signal, or the workers are gone; a Slurm job requeues itself
     └── TileError                   never leaves its partition: it becomes the status of the tile's targets
 
 A message says what is wrong, with the value and the place, what was allowed, and what to do. All classes take that
@@ -65,6 +66,10 @@ class Incomplete(SurveyScanError):
     """The scan stopped before its end; what is finished stays, and the same command resumes."""
 
     exit_code = 3
+
+
+class Interrupted(Incomplete):
+    """Something outside stopped the scan; nothing but another start is needed."""
 
 
 class TileError(SurveyScanError):

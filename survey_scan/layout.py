@@ -58,6 +58,16 @@ class RunDirectory:
         return self.logs / "events.jsonl"
 
     @property
+    def now(self) -> Path:
+        """How far the scan is, written by its driver every few seconds."""
+        return self.logs / "now.json"
+
+    @property
+    def batch_script(self) -> Path:
+        """The script of the last submitted Slurm job."""
+        return self.path / "job.sbatch"
+
+    @property
     def plan(self) -> Path:
         """Folder of the plan."""
         return self.path / "plan"

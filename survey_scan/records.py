@@ -32,6 +32,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def write_quickly(path: Path, data: bytes) -> None:
+    """Write a file that the next one replaces in a moment: whole for every reader, but not flushed to disk.
+
+    Raises
+    ------
+    OSError
+        As :func:`write_atomically`.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file atomically."""
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())

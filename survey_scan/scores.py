@@ -2,11 +2,13 @@
 
 import io
 import itertools
+import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,12 +30,35 @@ AHEAD = 2
 
 T = TypeVar("T")
 
+#: Held by the one thread of this process whose batch the device works on, so that its time is counted once.
+_device = threading.Lock()
 
-def score_partition(reader: Reader, start: int, stop: int, network: "Network") -> pd.DataFrame:
+
+class Scored(NamedTuple):
+    """One partition's scores and where the time went.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``object_id``, ``logit`` (float32, NaN without a score) and ``status`` (uint8), one row a target in the store's
+        order. A row the network gives no finite logit for has ``Status.NOT_FINITE``.
+    device_seconds : float
+        In which this partition held the device; those of partitions scored side by side do not overlap.
+    waited_seconds : float
+        In which it waited for pixels. The rest is waiting for the device while others hold it, and the table.
+    """
+
+    table: pd.DataFrame
+    device_seconds: float
+    waited_seconds: float
+
+
+def score_partition(reader: Reader, start: int, stop: int, network: "Network") -> Scored:
     """Score rows ``start`` to ``stop`` of a store.
 
     Only rows with status ok are sent to the network, in full batches; while one is on the device the next is read by a
-    thread.
+    thread. Several threads may score partitions with the same network, each with a reader of its own or the same: one
+    reads while another holds the device.
 
     Parameters
     ----------
@@ -46,22 +71,35 @@ def score_partition(reader: Reader, start: int, stop: int, network: "Network") -
 
     Returns
     -------
-    DataFrame
-        ``object_id``, ``logit`` (float32, NaN without a score) and ``status`` (uint8), one row a target in the store's
-        order. A row the network gives no finite logit for gets ``Status.NOT_FINITE``.
+    Scored
+        Table and seconds.
+
+    Raises
+    ------
+    DeviceLost
+        If the GPU failed.
     """
     status = np.array(reader.column("status", start, stop), np.uint8)
     logits = np.full(stop - start, np.nan, np.float32)
     batches = _batches(reader, start, status == Status.OK, network.batch_size)
     staged = ((rows, network.stage(image, step)) for rows, image, step in batches)
+    device_seconds = waited_seconds = 0.0
+    asked = time.perf_counter()
     for rows, batch in _ahead(staged, AHEAD):
-        logits[rows] = network.score(batch)
+        waited_seconds += time.perf_counter() - asked
+        with _device:
+            began = time.perf_counter()
+            logits[rows] = network.score(batch)
+            device_seconds += time.perf_counter() - began
+        asked = time.perf_counter()
+    waited_seconds += time.perf_counter() - asked  # for the news that there is no more
     bad = (status == Status.OK) & ~np.isfinite(logits)
     status[bad] = Status.NOT_FINITE
     logits[bad] = np.nan
     ids = reader.column("object_id", start, stop)
     ids = ids if ids.dtype.kind in "iu" else ids.astype(object)  # pandas makes its text type of these, as of a target's
-    return pd.DataFrame({"object_id": ids, "logit": logits, "status": status})
+    table = pd.DataFrame({"object_id": ids, "logit": logits, "status": status})
+    return Scored(table, device_seconds, waited_seconds)
 
 
 def write(path: Path, table: pd.DataFrame) -> None:

@@ -33,6 +33,6 @@ def scheduler():
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", preload=["survey_scan.engine.worker"]
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", preload=["survey_scan.cluster.worker"]
     ) as cluster:
         yield cluster.scheduler_address

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from survey_scan.models.runtime import configure_tensorflow
+from survey_scan.models.runtime import configure
 
 SIZE, BANDS = 8, ["g", "r"]
 SHAPE = (SIZE, SIZE, len(BANDS))
@@ -42,7 +42,7 @@ class Networks:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        configure_tensorflow()
+        configure()
 
     def __getitem__(self, name: str) -> Path:
         return self._made(name)
@@ -196,6 +196,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "logits_3": lambda: _dense(3),
     "sigmoids_3": lambda: _dense(3, "sigmoid"),
     "tanh": lambda: _dense(1, "tanh"),
+    "hard_sigmoid": lambda: _dense(1, "hard_sigmoid"),
     "one_class": lambda: _dense(1, "softmax"),
     "convolutional": _fully_convolutional,
     "damaged": _damaged,

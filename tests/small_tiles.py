@@ -61,7 +61,12 @@ def reference(data: np.ndarray, wcs: WCS, ra: float, dec: float, size: int) -> n
     position = wcs.all_world2pix(ra, dec, 0)
     try:
         pixels = Cutout2D(
-            data.astype(np.float32), (float(position[0]), float(position[1])), size, wcs=wcs, mode="partial", fill_value=np.nan
+            data.astype(np.float32),
+            (float(position[0]), float(position[1])),
+            size,
+            wcs=wcs,
+            mode="partial",
+            fill_value=np.nan,
         )
     except NoOverlapError:
         return np.full((size, size), np.nan, np.float32)

@@ -14,7 +14,7 @@ LEVELS = [
     ["schema", "errors", "identity"],
     ["config", "config_file", "layout", "records", "store"],
     ["catalogue", "selection", "plan", "imaging", "cutouts", "models", "scores", "ranking"],
-    ["engine", "views"],
+    ["cluster", "watch", "engine", "views"],
     ["demo", "cli", "__main__"],
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

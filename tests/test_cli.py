@@ -23,7 +23,9 @@ def test_help_imports_nothing_heavy():
     assert int(out.splitlines()[-1]) < 400  # pandas alone brings more
 
 
-@pytest.mark.parametrize("words", [["run"], ["status", "x", "--set"], ["partition", "x", "rank", "1"], ["rank", "x", "--top", "0"]])
+@pytest.mark.parametrize(
+    "words", [["run"], ["status", "x", "--set"], ["partition", "x", "rank", "1"], ["rank", "x", "--top", "0"]]
+)
 def test_wrong_usage_is_exit_2(words):
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2

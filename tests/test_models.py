@@ -441,7 +441,7 @@ def test_saved_model_without_weights_files_is_damaged(networks, tmp_path):
 def test_failures_on_the_device_are_not_tracebacks(networks, monkeypatch, jit):
     import tensorflow as tf
 
-    from survey_scan.models.compiled import CompiledNetwork
+    from survey_scan.models.tensorflow_network import TensorflowNetwork
 
     path = networks["linear.keras"]
 
@@ -449,7 +449,7 @@ def test_failures_on_the_device_are_not_tracebacks(networks, monkeypatch, jit):
         def score(*_: Any) -> None:
             raise error
 
-        monkeypatch.setattr(CompiledNetwork, "score", score)
+        monkeypatch.setattr(TensorflowNetwork, "score", score)
         with pytest.raises((ModelError, ResourceError)) as caught:
             load(path, jit=jit)
         return str(caught.value)
@@ -477,7 +477,9 @@ def test_describe_says_what_was_loaded(networks):
         "parameters": 129,
         "bytes": path.stat().st_size,
         "output": "logit, from before the sigmoid of 'end' (Activation)",
+        "backend": "tensorflow",
         "device": "CPU",
+        "precision": "float32",
         "jit": False,
         "warnings": [],
     }
@@ -522,16 +524,17 @@ warnings.simplefilter("error")
 os.environ["KERAS_BACKEND"] = "jax"
 from survey_scan import models
 from survey_scan.config import Model
-from survey_scan.models.runtime import configure_tensorflow
+from survey_scan.models.runtime import configure
 light = "tensorflow" in sys.modules
 models.load(Model(path="loopback"), ["g", "r"], 8, "float32")
-loopback = "tensorflow" in sys.modules
-configure_tensorflow(1)
-network = models.load(Model(path={str(networks["sigmoid.keras"])!r}), ["g", "r"], 8, "float32")
+loopback = "tensorflow" in sys.modules or "jax" in sys.modules
+one = models.Device(threads=1)
+model = Model(path={str(networks["sigmoid.keras"])!r}, backend="tensorflow")
+network = models.load(model, ["g", "r"], 8, "float32", one)
 import tensorflow as tf
-configure_tensorflow(), configure_tensorflow(1)
+configure(), configure("tensorflow", one)
 try:
-    configure_tensorflow(2)
+    configure("tensorflow", models.Device(threads=2))
 except RuntimeError as error:
     print(error, file=sys.stdout)
 threads = tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threading.get_inter_op_parallelism_threads()
@@ -542,30 +545,6 @@ print(json.dumps([light, loopback, *threads]))
     refusal, facts = done.stdout.splitlines()
     assert json.loads(facts) == [False, False, 1, 1]
     assert refusal == "TensorFlow runs with 1 threads here and cannot change to 2."
-
-
-def test_one_gpu_of_several_is_taken_and_its_memory_as_needed(monkeypatch):
-    import tensorflow as tf
-
-    done = []
-    monkeypatch.setattr(runtime, "_threads", [])
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"{kind}:2", f"{kind}:0"])
-    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: done.append(("visible", *given)))
-    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *given: done.append(("growth", *given)))
-    runtime.configure_tensorflow()
-    runtime.configure_tensorflow()
-    assert done == [("visible", ["GPU:2"], "GPU"), ("growth", "GPU:2", True)]
-
-
-def test_without_tensorflow_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(runtime, "_threads", [])
-    monkeypatch.setitem(sys.modules, "keras", None)
-    with pytest.raises(ModelError) as caught:
-        runtime.configure_tensorflow()
-    assert str(caught.value) == (
-        "scoring needs keras, which is not installed. "
-        "Install survey_scan with the extra [tf-cpu] or [gpu], or set model.path to 'loopback'."
-    )
 
 
 def test_only_the_notes_are_held_back_from_stderr(capfd):
@@ -618,3 +597,4 @@ def test_loopback_describes_itself():
     network = load("loopback")
     assert network.describe()["output"] == "logit: arcsinh of the mean of the finite pixels"
     assert network.projected_bytes() < 1 << 30
+    assert network.describe()["backend"] == "numpy" and network.describe()["device"] == "CPU"

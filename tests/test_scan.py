@@ -445,7 +445,9 @@ def test_no_scheduler(scan, tmp_path):
 def test_scheduler_file(scan, scheduler, tmp_path):
     file = tmp_path / "s.json"
     file.write_text(json.dumps({"address": scheduler}))
-    result = CliRunner().invoke(main, ["plan", str(scan.survey.config), "--scheduler", str(file)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        main, ["plan", str(scan.survey.config), "--scheduler", str(file)], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     assert scan.status()["state"] == "planned"
 

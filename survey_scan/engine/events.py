@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,21 @@ class Events:
     ----------
     path : Path
         The file; made if absent.
+
+    Attributes
+    ----------
+    counts : Counter
+        How often each thing was written since.
     """
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self.counts: Counter[str] = Counter()
 
     def write(self, what: str, **facts: Any) -> None:
         """Append what happened, when, and the facts."""
+        self.counts[what] += 1
         line = json.dumps({"time": round(time.time(), 3), "event": what, **facts})
         with self._path.open("a") as stream:
             stream.write(line + "\n")

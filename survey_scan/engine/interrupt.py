@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from types import FrameType
 
-from survey_scan.errors import Incomplete
+from survey_scan.errors import Incomplete, Interrupted
 from survey_scan.layout import RunDirectory
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -17,13 +17,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class Stop:
     """Whether a stop was asked for.
 
-    Outside :meth:`graceful` the first signal ends the command where it stands, by raising ``Incomplete``; inside, it
+    Outside :meth:`graceful` the first signal ends the command where it stands, by raising ``Interrupted``; inside, it
     only sets ``requested`` so that tasks in flight can finish.
     """
 
     def __init__(self, say: Callable[[str], None]):
         self.requested: str | None = None
-        self._say = say
+        self.say = say
         self._graceful = False
 
     @contextlib.contextmanager
@@ -36,20 +36,22 @@ class Stop:
             self._graceful = False
 
     def raise_if_requested(self) -> None:
-        """Raise ``Incomplete`` if a signal came."""
+        """Raise ``Interrupted`` if a signal came."""
         if self.requested:
-            raise Incomplete(f"stopped by {self.requested}; run the same command again to resume.")
+            raise Interrupted(f"stopped by {self.requested}; run the same command again to resume.")
 
     def first(self, name: str) -> None:
         """Act on the first signal."""
         self.requested = name
         if not self._graceful:
             self.raise_if_requested()
-        self._say(f"{name}: finishing the partitions in flight; once more stops at once.")
+        self.say(f"{name}: finishing the partitions in flight; once more stops at once.")
 
 
 @contextlib.contextmanager
-def handled(run: RunDirectory, say: Callable[[str], None]) -> Iterator[Stop]:
+def handled(
+    run: RunDirectory, say: Callable[[str], None], at_once: Callable[[str], None] = lambda name: None
+) -> Iterator[Stop]:
     """Handle the signals while inside.
 
     Parameters
@@ -58,6 +60,8 @@ def handled(run: RunDirectory, say: Callable[[str], None]) -> Iterator[Stop]:
         Its lock is removed when a second signal ends the process at once.
     say : callable
         Prints a line.
+    at_once : callable
+        Called with the first signal's name before a second one ends the process.
     """
     stop = Stop(say)
 
@@ -67,6 +71,7 @@ def handled(run: RunDirectory, say: Callable[[str], None]) -> Iterator[Stop]:
             sys.stderr.write(f"{name}: stopped at once; run the same command again to resume.\n")
             sys.stderr.flush()
             run.lock.unlink(missing_ok=True)
+            at_once(stop.requested)
             os._exit(Incomplete.exit_code)  # the workers end with the pipe that ties them to this process
         stop.first(name)
 

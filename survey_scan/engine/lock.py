@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from survey_scan.cluster import slurm
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 
@@ -52,11 +53,20 @@ def holder(run: RunDirectory) -> dict[str, Any] | None:
         return None
     except ValueError:  # another driver is just writing it, or died while it did
         return None if _age(run.lock) > 1 else {"pid": "?", "host": "?", "slurm_job": None, "since": "now"}
-    if found["host"] == socket.gethostname():
+    if found["slurm_job"] and _start_ended(found["slurm_job"], found.get("slurm_restart", "0")):
+        alive = False
+    elif found["host"] == socket.gethostname():
         alive = psutil.pid_exists(found["pid"]) and _started(found["pid"]) == found["started"]
     else:
         alive = silent < DEAD_AFTER_SECONDS
     return found if alive else None
+
+
+def _start_ended(job: str, restart: str) -> bool:
+    """Whether Slurm tells that a start of a job is over: on a node that crashed nobody took the lock away."""
+    if job == os.environ.get("SLURM_JOB_ID"):
+        return restart != os.environ.get("SLURM_RESTART_COUNT", "0")  # Slurm ends one start before the next
+    return slurm.ended(job)
 
 
 def describe(found: dict[str, Any]) -> str:
@@ -71,6 +81,7 @@ def _acquire(run: RunDirectory) -> None:
         "pid": os.getpid(),
         "started": _started(os.getpid()),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "slurm_restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
         "since": time.strftime("%Y-%m-%d %H:%M"),
     }
     with _one_at_a_time(run.path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from survey_scan import records
 from survey_scan.config import Config
 from survey_scan.cutouts import projected_bytes
-from survey_scan.engine import state
+from survey_scan.engine import pools, state
 from survey_scan.errors import ResourceError
 from survey_scan.imaging.cost import Layout
 from survey_scan.layout import RunDirectory
@@ -37,29 +37,34 @@ def project(config: Config, layouts: Iterable[Layout], network_bytes: int) -> di
     return {"cutouts": cut, "scores": max(IDLE_BYTES, network_bytes) + kept}
 
 
-def refuse(projected: dict[str, int], allowed: int) -> None:
+def refuse(projected: dict[str, int], allowed: dict[str, int | None]) -> None:
     """Raise if a stage does not fit.
+
+    Parameters
+    ----------
+    projected : dict
+        Bytes by stage.
+    allowed : dict
+        Bytes of the smallest worker that does this stage; None for no limit.
 
     Raises
     ------
     ResourceError
         With what to change.
     """
-    ways = {
-        "cutouts": "Lower cutouts.partition, have fewer resources.workers, or raise resources.memory.",
-        "scores": "Lower model.batch_size, have fewer resources.workers, or raise resources.memory.",
-    }
+    ways = {"cutouts": "Lower cutouts.partition", "scores": "Lower model.batch_size"}
     lines = [
-        f"{stage} needs {gib(needed)} a worker but a worker has {gib(allowed)}. {ways[stage]}"
+        f"{stage} needs {gib(needed)} a worker but a worker has {gib(limit)}. {ways[stage]}, have fewer workers "
+        "(resources.workers, or the profile), or give them more memory (resources.memory, or the profile)."
         for stage, needed in projected.items()
-        if needed > allowed
+        if (limit := allowed[stage]) is not None and needed > limit
     ]
     if lines:
         raise ResourceError("\n".join(lines))
 
 
 def check(config: Config, run: RunDirectory, network_bytes: int, client: "Client") -> None:
-    """Project, write plan/memory.json, and refuse what does not fit the smallest worker.
+    """Project, write plan/memory.json, and refuse what does not fit the smallest worker of its stage.
 
     Raises
     ------
@@ -69,11 +74,9 @@ def check(config: Config, run: RunDirectory, network_bytes: int, client: "Client
     known = state.plan_facts(run)["layouts"]
     layouts = [Layout(kind["codec"], tuple(kind["shape"]), tuple(kind["tile"])) for kind in known]
     projected = project(config, layouts, network_bytes)
-    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
-    allowed = min((limit for limit in limits if limit), default=None)  # 0: a worker without a limit
+    allowed = pools.find(client).memory
     records.write_json(run.memory, {"projected": projected, "allowed": allowed})
-    if allowed is not None:
-        refuse(projected, allowed)
+    refuse(projected, {stage: allowed[stage] for stage in state.STAGES})
 
 
 def gib(n: int) -> str:

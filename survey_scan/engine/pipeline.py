@@ -1,8 +1,10 @@
 """The whole way, in order: plan, cutouts and scores side by side, ranking; and what is printed on it."""
 
+import contextlib
 import shutil
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +12,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from survey_scan import ranking, store
+from survey_scan.cluster import profile as profiles
+from survey_scan.cluster import slurm
+from survey_scan.cluster.connect import Cluster, connect
 from survey_scan.config import Config
-from survey_scan.engine import account, cluster, interrupt, lock, memory, model_check, planning, prepare, state, tasks
+from survey_scan.engine import (
+    account,
+    interrupt,
+    lock,
+    memory,
+    model_check,
+    nodes,
+    planning,
+    pools,
+    prepare,
+    state,
+    tasks,
+)
 from survey_scan.engine.events import Events
 from survey_scan.engine.interrupt import Stop
 from survey_scan.engine.progress import Count, Progressing, plan_lines
 from survey_scan.engine.scan import Failure, Scan
 from survey_scan.engine.state import Standing
-from survey_scan.errors import Incomplete
+from survey_scan.engine.watching import Watching
+from survey_scan.errors import Incomplete, Interrupted, ResourceError
 from survey_scan.layout import RunDirectory
 
 if TYPE_CHECKING:
@@ -31,6 +49,7 @@ RANK_GROUP, MERGE_FAN_IN = 32, 8
 class Options:
     """What the command line adds to the configuration."""
 
+    profile: str | None = None
     scheduler: str | None = None
     redo: str | None = None
     limit: int | None = None
@@ -62,20 +81,53 @@ def run(config: Config, config_path: Path, options: Options) -> RunDirectory:
     Incomplete
         Stopped, or some partitions failed; the same call resumes.
     """
-    directory, say = RunDirectory(config.run.path), options.say
-    with lock.held(directory), interrupt.handled(directory, say) as stop:
-        prepare.open_run(config, config_path, options.redo, options.limit)
-        events = Events(directory.events)
-        events.write("started", redo=options.redo, limit=options.limit)
-        try:
-            _run(config, directory, options, stop, events)
-        except Incomplete as error:
-            events.write("incomplete", reason=str(error))
-            raise
-    return directory
+    run, events = RunDirectory(config.run.path), Events(RunDirectory(config.run.path).events)
+    profile = _profile(config, options)
+
+    def again(signal: str | None) -> None:
+        if isinstance(profile, profiles.SlurmAllocation) and slurm.job_id():
+            _requeue(signal, events, options.say)
+
+    stop = None
+    try:
+        with lock.held(run), interrupt.handled(run, options.say, at_once=again) as stop:
+            prepare.open_run(config, config_path, options.redo, options.limit)
+            events.write("started", redo=options.redo, limit=options.limit, slurm_job=slurm.job_id())
+            try:
+                _run(config, run, profile, options, stop, events)
+            except Incomplete as error:
+                events.write("incomplete", reason=str(error))
+                raise
+    except Interrupted:
+        again(stop.requested if stop else None)
+        raise
+    return run
 
 
-def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events: Events) -> None:
+def _profile(config: Config, options: Options) -> profiles.Profile:
+    if options.scheduler is not None:
+        return profiles.Scheduler(kind="scheduler", address=options.scheduler)
+    return profiles.load(options.profile or config.resources.profile)
+
+
+def _requeue(signal: str | None, events: Events, say: Callable[[str], None]) -> None:
+    """Put this Slurm job back into the queue, where there is a reason to hope; Slurm ends this process then."""
+    try:
+        job = slurm.job()
+        if why := slurm.not_requeued(job, signal, events.counts["finished"], time.time()):
+            say(f"requeue     no: {why}.")
+            events.write("not requeued", reason=why)
+            return
+        say(f"requeue     job {job.job_id} goes back into the queue and resumes by itself")
+        events.write("requeued", slurm_job=job.job_id, restart=job.restart)
+        slurm.requeue(job.job_id)
+    except ResourceError as error:
+        say(f"requeue     failed: {error}. Submit the scan again to resume.")
+
+
+def _run(
+    config: Config, run: RunDirectory, profile: profiles.Profile, options: Options, stop: Stop, events: Events
+) -> None:
     say, standing = options.say, _standing(config, run)
     if standing is not None and standing.complete:
         say(f"{run} is complete: nothing to do")
@@ -91,8 +143,15 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
         say(f"network     {model_check.line(network)}")
         for warning in network["warnings"]:
             say(f"warning     {warning}")
-    with cluster.connect(config.resources, options.scheduler, run.logs) as client:
+    backend = None if config.model.path == "loopback" else config.model.backend
+    with connect(profile, config.resources, run.logs, say, backend) as cluster:
+        client, watching = cluster.client, Watching(run, cluster)
+        say(f"workers     {cluster.text}")
         say(f"dashboard   {client.dashboard_link or 'none'}")
+        if cluster.ssh:
+            say(f"            from your own machine: {cluster.ssh}")
+        nodes.check(config, run, client, backend)
+        watching.stage("plan")
         if standing is None:
             events.write("stage", stage="plan")
             for line in planning.make_plan(config, run, client, options.limit, plan_lines(say)).warnings:
@@ -105,12 +164,19 @@ def _run(config: Config, run: RunDirectory, options: Options, stop: Stop, events
         account.todo(run, standing, say)
         if standing.todo["cutouts"] and not run.store.exists():
             create_store(config, run)
-        failures = scan(client, config, run, standing, stop, events, say)
-        if failures:
-            raise Incomplete(_failed(run, failures))
-        events.write("stage", stage="rank")
-        standing = state.standing(run, config)
-        rank(config, run, standing, client)
+        watching.planned(standing)
+        try:
+            failures = scan(cluster, config, run, standing, stop, events, watching, say)
+            if failures:
+                raise Incomplete(_failed(run, failures))
+            events.write("stage", stage="rank")
+            watching.stage("rank")
+            standing = state.standing(run, config)
+            rank(config, run, standing, client)
+        except Incomplete:
+            watching.stage("incomplete")
+            raise
+        watching.stage("complete")
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
     account.closing(run, state.standing(run, config), say)
@@ -140,12 +206,13 @@ def create_store(config: Config, run: RunDirectory) -> None:
 
 
 def scan(
-    client: "Client",
+    cluster: Cluster,
     config: Config,
     run: RunDirectory,
     standing: Standing,
     stop: Stop,
     events: Events,
+    watching: Watching,
     say: Callable[[str], None],
 ) -> list[Failure]:
     """Do the cutouts and scores that are to do; those that failed come back.
@@ -158,14 +225,50 @@ def scan(
     if not any(standing.todo.values()):
         return []
     events.write("stage", stage="scan")
+    watching.stage("scan")
     total = sum(standing.targets.values())
     counts: dict[str, Count] = {
         s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in state.STAGES
     }
-    with Progressing(counts, say) as progress:
-        partitions = Scan(client, run, standing, config.resources.retries, progress, events, stop)
+    with _performance_report(cluster, run), Progressing(counts, say) as progress:
+        partitions = Scan(
+            cluster, run, standing, config.resources.retries, progress, events, watching.tally, stop, watching.show
+        )
         partitions.go()
+    if verdict := watching.tally.snapshot()["verdict"]:
+        say(f"workers     {verdict}")
+    if standing.todo["scores"]:
+        _effect(cluster, config, run, standing, say)
     return partitions.failures
+
+
+def _effect(
+    cluster: Cluster, config: Config, run: RunDirectory, standing: Standing, say: Callable[[str], None]
+) -> None:
+    """Print what another precision than float32, or XLA, does to the logits of some cutouts of this run."""
+    if config.model.path == "loopback" or (config.model.precision == "float32" and not config.model.jit):
+        return
+    first = min(standing.todo["scores"])
+    demand = pools.find(cluster.client).demand("scores")
+    line = cluster.client.submit(tasks.effect, str(run), first, key="effect", pure=False, resources=demand).result()
+    if line:
+        say(f"effect      {line}")
+
+
+@contextlib.contextmanager
+def _performance_report(cluster: Cluster, run: RunDirectory) -> Iterator[None]:
+    """Dask's own report of the scan, in logs/; without one if the scheduler is gone when it would be written."""
+    from distributed import performance_report
+
+    path = run.logs / f"performance-{time.strftime('%Y%m%d-%H%M%S')}.html"
+    report = performance_report(filename=str(path), mode="inline")
+    report.__enter__()
+    try:
+        yield
+    finally:
+        if cluster.client.status == "running" and cluster.lost() is None:
+            with contextlib.suppress(OSError, TimeoutError):
+                report.__exit__(None, None, None)
 
 
 def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> None:

@@ -64,7 +64,7 @@ def open_run(config: Config, config_path: Path, redo: str | None, limit: int | N
         manifest = state.read_manifest(run)
         if redo != "plan":
             _same_plan(run, config, manifest, redo, limit)
-    elif strangers := [p.name for p in sorted(run.path.iterdir()) if p not in (run.lock, run.logs)]:
+    elif strangers := [p.name for p in sorted(run.path.iterdir()) if p not in (run.lock, run.logs, run.batch_script)]:
         raise RunError(
             f"{run} exists and is no run directory: it holds {', '.join(strangers[:3])}. Choose another run.name."
         )

@@ -2,29 +2,45 @@
 
 A small window of tasks is in flight, so the scheduler's memory stays flat however many partitions there are, a stop is
 soon done, and a killed worker takes few tasks with it. ``scores`` of a partition is submitted as soon as its ``cutouts``
-end: both stages run side by side.
+end: both stages run side by side, on the same workers or on two pools of them.
 """
 
 import errno
 import queue
+import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from survey_scan.engine import tasks
+from survey_scan.cluster.connect import Cluster
+from survey_scan.engine import pools, tasks
 from survey_scan.engine.events import Events
 from survey_scan.engine.interrupt import Stop
 from survey_scan.engine.progress import Progressing
-from survey_scan.engine.state import Standing
-from survey_scan.errors import Incomplete
+from survey_scan.engine.state import STAGES, Standing
+from survey_scan.errors import Incomplete, Interrupted
 from survey_scan.identity import digest
 from survey_scan.layout import RunDirectory, Stage
+from survey_scan.watch.tally import Pool, Tally
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 #: Tasks in flight for each worker thread: one runs, one waits, so that no worker idles between two.
 WINDOW = 2
+
+#: Seconds between two looks at which workers there are.
+LOOK_SECONDS = 2.0
+
+#: Seconds a stage may be without any worker before the scan counts as interrupted: a nanny makes a new one in less.
+LOST_SECONDS = 60.0
+
+#: Seconds before the end of an allocation at which nothing more is waited for: closing and requeueing take some.
+CLOSING_SECONDS = 20.0
+
+#: Without a warning from Slurm nothing is submitted in an allocation's last seconds: so many, or 1.2 of the slowest task.
+LAST_SECONDS = 60.0
 
 #: The disk is full, or the quota is: every other partition would fail in the same way.
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -47,7 +63,7 @@ class Scan:
 
     Parameters
     ----------
-    client : Client
+    cluster : Cluster
         Where the tasks run.
     run : RunDirectory
         The planned run, whose store exists.
@@ -55,34 +71,44 @@ class Scan:
         What is to do.
     retries : int
         How often a task that raised is tried again.
-    progress, events, stop
+    progress, events, tally, stop
         Told of, or asked about, each task.
+    publish : callable
+        Called about once a second.
     """
 
-    client: "Client"
+    cluster: Cluster
     run: RunDirectory
     standing: Standing
     retries: int
     progress: Progressing
     events: Events
+    tally: Tally
     stop: Stop
+    publish: Callable[[], None] = field(default=lambda: None)
 
     def __post_init__(self) -> None:
         todo = self.standing.todo
+        self._client: Client = self.cluster.client
         self._cutouts = deque(sorted(todo["cutouts"]))
         self._scores = deque(p for p in sorted(todo["scores"]) if p not in todo["cutouts"])
         self._flying: dict[str, tuple[Stage, int, Future]] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._slowest = 0.0
+        self._pools = pools.find(self._client)
+        self._looked = self._manned = time.monotonic()
         self.failures: list[Failure] = []
+        self._tell_pools()
 
     def go(self) -> None:
         """Do all partitions that can be done.
 
         Raises
         ------
+        Interrupted
+            If a signal came, the allocation ends, or the workers are gone.
         Incomplete
-            If a signal came, the disk is full, or the cluster is gone. Partitions that fail for themselves are in
-            ``failures`` and stop nothing else.
+            If the disk is full. Partitions that fail for themselves are in ``failures`` and stop nothing else.
         """
         with self.stop.graceful():
             self._fill()
@@ -91,27 +117,30 @@ class Scan:
                     future = self._ended.get(timeout=1.0)
                 except queue.Empty:
                     self.progress.tick()
-                    if self.client.status not in ("running", "connecting"):
-                        raise Incomplete("lost the Dask scheduler; run the same command again to resume.") from None
-                    continue
-                self._collect(future)
+                else:
+                    self._collect(future)
+                self._look()
+                self.publish()
                 self._fill()
         self.stop.raise_if_requested()
 
     def _fill(self) -> None:
-        """Submit until the window is full, scores first: they are what the device waits for."""
-        threads = sum(self.client.nthreads().values()) if (self._cutouts or self._scores) else 0
-        while len(self._flying) < WINDOW * max(threads, 1) and not self.stop.requested:
-            if self._scores:
-                self._submit("scores", self._scores.popleft())
-            elif self._cutouts:
-                self._submit("cutouts", self._cutouts.popleft())
-            else:
-                return
+        """Submit until the windows are full, scores first: they are what the device waits for."""
+        waiting: dict[Stage, deque[int]] = {"scores": self._scores, "cutouts": self._cutouts}
+        flying = dict.fromkeys(STAGES, 0)
+        for stage, _, _ in self._flying.values():
+            flying[stage] += 1
+        for stage, partitions in waiting.items():
+            while partitions and not self.stop.requested:
+                taken = sum(flying.values()) if self._pools.shared else flying[stage]
+                if taken >= WINDOW * max(self._pools.threads[stage], 1):
+                    break
+                self._submit(stage, partitions.popleft())
+                flying[stage] += 1
 
     def _submit(self, stage: Stage, partition: int) -> None:
         name = f"{stage}-{partition:05d}-{digest([str(self.run), id(self)])[:8]}"
-        future = self.client.submit(
+        future = self._client.submit(
             _FUNCTIONS[stage],
             str(self.run),
             partition,
@@ -120,9 +149,11 @@ class Scan:
             pure=False,
             retries=self.retries,
             priority=1 if stage == "scores" else 0,
+            resources=self._pools.demand(stage),
         )
         self._flying[name] = (stage, partition, future)
         self.progress.started(stage)
+        self.tally.submitted(stage, partition)
         future.add_done_callback(self._ended.put)
 
     def _collect(self, future: "Future") -> None:
@@ -130,21 +161,62 @@ class Scan:
         # Both calls wait where a worker died with a result nobody had read yet, until Dask has made it again.
         error = future.exception()
         if future.status == "cancelled":
-            raise Incomplete("the Dask cluster went away; run the same command again to resume.")
+            raise Interrupted("the Dask cluster went away; run the same command again to resume.")
         if error is None:
             facts: dict[str, Any] = future.result()
             self.events.write("finished", stage=stage, partition=partition, **facts)
             self.progress.finished(stage, facts["targets"])
+            self.tally.finished(stage, partition, facts)
+            self._slowest = max(self._slowest, facts["seconds"])
             if stage == "cutouts" and partition in self.standing.todo["scores"]:
                 self._scores.append(partition)
             return
         reason = self._reason(stage, partition, error)
         self.events.write("failed", stage=stage, partition=partition, reason=reason)
+        self.tally.failed(stage, partition, reason)
         self.failures.append(Failure(stage, partition, reason))
         if isinstance(error, OSError) and error.errno in FULL:
             raise Incomplete(
                 f"{reason}. Free some space (or move run.directory) and run the same command again to resume."
             )
+
+    def _look(self) -> None:
+        """See whether there are workers, and time, for what is in flight."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        if self._client.status not in ("running", "connecting"):
+            raise Interrupted("lost the Dask scheduler; run the same command again to resume.")
+        if why := self.cluster.lost():
+            raise Interrupted(f"{why}; run the same command again to resume.")
+        before, self._pools = self._pools, pools.find(self._client)
+        if self._pools != before:
+            self._tell_pools()
+        unmanned = [s for s in self._stages_in_flight() if not self._pools.threads[s]]
+        if not unmanned:
+            self._manned = now
+        elif now - self._manned > LOST_SECONDS:
+            raise Interrupted(
+                f"there has been no worker for {unmanned[0]} for {LOST_SECONDS:.0f} s; run the same command again to resume."
+            )
+        if self.cluster.end is not None:
+            self._mind_the_end(self.cluster.end - time.time())
+
+    def _mind_the_end(self, left: float) -> None:
+        if not self.stop.requested and left < max(LAST_SECONDS, 1.2 * self._slowest):
+            self.stop.first("the end of the allocation")
+        if self.stop.requested and left < CLOSING_SECONDS:
+            raise Interrupted(
+                f"stopped by {self.stop.requested}, with {len(self._flying)} partitions unfinished; "
+                "run the same command again to resume."
+            )
+
+    def _stages_in_flight(self) -> set[Stage]:
+        return {stage for stage, _, _ in self._flying.values()}
+
+    def _tell_pools(self) -> None:
+        self.tally.pools({s: Pool(self._pools.workers[s], self._pools.threads[s], self._pools.shared) for s in STAGES})
 
     def _reason(self, stage: Stage, partition: int, error: BaseException) -> str:
         from distributed.scheduler import KilledWorker

@@ -4,31 +4,42 @@ The order is always: forget the record, write the data, write the record. What t
 run, the number of the partition and its key; pixels and scores stay on disk.
 """
 
+import os
 import resource
 import socket
+import sys
+import threading
 import time
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from survey_scan import ranking, records, store
 from survey_scan import scores as scoring
-from survey_scan.config import Config, Model
+from survey_scan.cluster import worker
+from survey_scan.config import CHUNK_ROWS, Config, Model
 from survey_scan.config_file import load
 from survey_scan.cutouts import cut_partition
-from survey_scan.engine import state, worker
+from survey_scan.engine import state
 from survey_scan.errors import ModelError
 from survey_scan.identity import Key
 from survey_scan.layout import RunDirectory
+from survey_scan.models import DeviceLost
 from survey_scan.schema import Status
+from survey_scan.watch import bins
 
 if TYPE_CHECKING:
     from survey_scan.models import Network
+
+
+_mine = threading.local()
+_loading = threading.Lock()
 
 
 def cutouts(path: str, partition: int, key: Key) -> dict[str, Any]:
@@ -92,11 +103,43 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
     spec = config.cutouts
     network = _network(config.model.model_dump_json(), tuple(spec.bands), spec.size, spec.dtype, key["model"])
     start = partition * spec.partition
-    table = scoring.score_partition(store.Reader(run.store), start, start + len(targets), network)
-    scoring.write(run.scores(partition), table)
-    facts = {"targets": len(table), "status": _count(table["status"].to_numpy()), **_facts(began)}
+    try:
+        scored = scoring.score_partition(store.Reader(run.store), start, start + len(targets), network)
+    except DeviceLost as error:
+        _leave(f"scores {partition:05d}: the GPU failed: {error}")
+    scoring.write(run.scores(partition), scored.table)
+    facts = {
+        "targets": len(scored.table),
+        "status": _count(scored.table["status"].to_numpy()),
+        "logits": bins.count(scored.table["logit"].to_numpy()),
+        "device": network.describe().get("device", "CPU"),
+        "device_seconds": round(scored.device_seconds, 3),
+        "waited_seconds": round(scored.waited_seconds, 3),
+        **_facts(began),
+    }
     records.write(record, key, facts)
     return facts
+
+
+def effect(path: str, partition: int) -> str | None:
+    """What the network's precision and compilation do to the logits of real cutouts, in a line; None if they are plain."""
+    from survey_scan.models import effect
+
+    run, config = RunDirectory(Path(path)), _config(path)
+    spec, reader = config.cutouts, store.Reader(run.store)
+    start, stop = (
+        partition * spec.partition,
+        partition * spec.partition + pq.read_metadata(run.targets(partition)).num_rows,
+    )
+    ok = np.flatnonzero(np.asarray(reader.column("status", start, stop)) == Status.OK)[:CHUNK_ROWS]
+    if not len(ok):
+        return None
+    stored = reader.read(start, start + int(ok[-1]) + 1)
+    step = None if stored.step is None else stored.step[ok]
+    found = effect.measure(
+        config.model, list(spec.bands), spec.size, spec.dtype, stored.image[ok], step, worker.device()
+    )
+    return effect.line(found) if found else None
 
 
 def top(path: str, partitions: list[int]) -> pd.DataFrame:
@@ -117,21 +160,36 @@ def _config(path: str) -> Config:
     return load(RunDirectory(Path(path)).config_resolved)
 
 
-@lru_cache(maxsize=1)
 def _network(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str) -> "Network":
     """The network, loaded once a process and again only when its file or its section changes."""
+    with _loading:  # by the first of two tasks that need it at once
+        return _load(section, bands, size, dtype, sha)
+
+
+@lru_cache(maxsize=1)
+def _load(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str) -> "Network":
     from survey_scan import models
 
     model = Model.model_validate_json(section)
     if state.model_digest(model) != sha:
         raise ModelError(f"{model.path} changed while the scan was running. Run again: its targets are scored anew.")
-    return models.load(model, list(bands), size, dtype, worker.threads())
+    return models.load(model, list(bands), size, dtype, worker.device())
 
 
-@lru_cache(maxsize=1)
 def _memory(partition: int, size: int, bands: int) -> NDArray[np.float32]:
-    """Memory for the pixels of a partition, kept by the worker: getting it anew each time costs 15 % of the cutting."""
-    return np.empty((partition, size, size, bands), np.float32)
+    """Memory for the pixels of a partition, kept by each thread: getting it anew each time costs 15 % of the cutting."""
+    shape = (partition, size, size, bands)
+    kept: NDArray[np.float32] | None = getattr(_mine, "memory", None)
+    if kept is None or kept.shape != shape:
+        kept = _mine.memory = np.empty(shape, np.float32)
+    return kept
+
+
+def _leave(why: str) -> NoReturn:
+    """End this worker: its process cannot use the GPU again. Dask gives the partition to another, its nanny makes a new one."""
+    sys.stderr.write(f"{socket.gethostname()}: {why}; this worker ends.\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _count(status: "np.ndarray[Any, Any]") -> dict[str, int]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from survey_scan.config import Model
 from survey_scan.errors import ModelError
+from survey_scan.models import precision
 from survey_scan.models.head import Head, take_off
 
 #: The way out for a file this Keras cannot read: a SavedModel needs no Keras.
@@ -53,26 +55,34 @@ class File:
     keep: Any
 
 
-def open_file(path: Path) -> File:
+def open_file(path: Path, model: Model) -> File:
     """Open a Keras file (``.keras``, ``.h5``) or a SavedModel folder.
 
     Nothing in a Keras file is run while it is loaded (Keras' safe mode).
 
+    Parameters
+    ----------
+    path : Path
+        The network.
+    model : config.Model
+        ``backend`` and ``precision``.
+
     Raises
     ------
     ModelError
-        If it is not there, not a network, not readable by this Keras, or has more than one input or output.
+        If it is not there, not a network, not readable by this Keras, has more than one input or output, or cannot run
+        on this backend or in this precision.
     """
     if not path.exists():
         raise ModelError(
             f"{path} does not exist. Set model.path to a .keras or .h5 file, a SavedModel folder, or 'loopback'."
         )
     if path.is_dir():
-        return _open_saved_model(path)
+        return _open_saved_model(path, model)
     if path.suffix == ".keras":
-        return _open_keras(path, _check_keras(path))
+        return _open_keras(path, _check_keras(path), model.precision)
     if path.suffix in (".h5", ".hdf5"):
-        return _open_keras(path, _check_h5(path))
+        return _open_keras(path, _check_h5(path), model.precision)
     raise ModelError(
         f"{path} is not a network this program reads. "
         "Allowed are .keras and .h5 files, SavedModel folders and 'loopback'. Set model.path to one of these."
@@ -115,7 +125,7 @@ def _damaged(path: Path, error: Exception) -> ModelError:
     )
 
 
-def _open_keras(path: Path, version: str) -> File:
+def _open_keras(path: Path, version: str, wanted: str) -> File:
     import keras
 
     try:
@@ -138,11 +148,22 @@ def _open_keras(path: Path, version: str) -> File:
         raise ModelError(f"{path} is a {type(model).__name__}, whose layers cannot be followed. {EXPORT}")
     _check_one(path, "input", [tensor.name for tensor in model.inputs])
     _check_one(path, "output", [tensor.name for tensor in model.outputs])
+    precision.apply(model, wanted)
     (source,), (output,) = model.inputs, model.outputs
     return File("keras", take_off(source, output), tuple(source.shape), source.dtype, *_count(model.weights), model)
 
 
-def _open_saved_model(path: Path) -> File:
+def _open_saved_model(path: Path, model: Model) -> File:
+    if model.backend != "tensorflow":
+        raise ModelError(
+            f"{path} is a SavedModel folder, which only TensorFlow runs, and model.backend is '{model.backend}'. "
+            "Set model.backend to 'tensorflow', or model.path to a .keras or .h5 file."
+        )
+    if model.precision.startswith("mixed"):
+        raise ModelError(
+            f"model.precision is '{model.precision}', but the precision of {path}, a SavedModel folder, is that it was "
+            "exported in. Set model.precision to 'float32' or 'tf32', or model.path to a .keras or .h5 file."
+        )
     import tensorflow as tf
 
     if not (path / "saved_model.pb").is_file():
@@ -185,11 +206,11 @@ def _check_one(path: Path, what: str, names: list[str]) -> None:
 
 def _count(weights: Iterable[Any]) -> tuple[int, int]:
     """Number and bytes of the numbers learnt; random states and counters are none."""
-    import tensorflow as tf
+    from keras.backend import is_float_dtype, standardize_dtype
 
-    learnt = [(int(np.prod(w.shape)), tf.as_dtype(w.dtype)) for w in weights]
-    learnt = [(n, dtype) for n, dtype in learnt if dtype.is_floating]
-    return sum(n for n, _ in learnt), sum(n * int(dtype.size) for n, dtype in learnt)
+    found = [(int(np.prod(w.shape)), standardize_dtype(w.dtype)) for w in weights]
+    learnt = [(n, np.dtype(dtype).itemsize) for n, dtype in found if is_float_dtype(dtype)]
+    return sum(n for n, _ in learnt), sum(n * size for n, size in learnt)
 
 
 def short(text: str) -> str:

@@ -38,7 +38,7 @@ def take_off(inputs: Any, output: Any) -> Head:
 
     Layers that pass their input on (Flatten, Reshape, Dropout, Identity, a linear Activation) may follow it. It may
     be the activation of a Dense or convolution layer or stand alone, and sit in a nested model. The network is not
-    changed.
+    changed, but while it is traced; one thread at a time may do that.
 
     Parameters
     ----------
@@ -78,11 +78,18 @@ def take_off(inputs: Any, output: Any) -> Head:
         return Head(whole.forward, activation, name)
     if not hasattr(last, "activation"):  # the layer Softmax, or a bare function: nothing but the activation
         return Head(before, activation, name, classes)
-    twin = type(last).from_config({**last.get_config(), "activation": "linear"})
-    twin.build(sources[0].shape)
-    for mine, theirs in zip(twin.weights, last.weights, strict=True):
-        mine.assign(theirs)
-    return Head(lambda x: twin(before(x)), activation, name, classes)
+    return Head(lambda x: _without_activation(last, before(x)), activation, name, classes)
+
+
+def _without_activation(layer: Any, x: Any) -> Any:
+    import keras
+
+    activation = layer.activation
+    layer.activation = keras.activations.linear  # not at once and for good: the layer may stand elsewhere, too
+    try:
+        return layer(x)
+    finally:
+        layer.activation = activation
 
 
 def _model(inputs: Any, output: Any) -> Callable[[Any], Any]:

@@ -7,24 +7,26 @@ import numpy as np
 
 from survey_scan.config import Model, Normalisation
 from survey_scan.errors import ModelError, ResourceError
+from survey_scan.models.device import Device
 from survey_scan.models.loopback import Loopback
 from survey_scan.models.network import Network, Pixels
 
 if TYPE_CHECKING:
+    from survey_scan.models.compiled import CompiledNetwork
     from survey_scan.models.files import File
 
 
-def load(model: Model, bands: list[str], size: int, dtype: str, threads: int | None = None) -> Network:
+def load(model: Model, bands: list[str], size: int, dtype: str, device: Device = Device()) -> Network:  # noqa: B008 - frozen
     """Load a network and make sure it fits the cutouts.
 
     Parameters
     ----------
     model : config.Model
-        The section ``model``. ``path: loopback`` needs no TensorFlow.
+        The section ``model``. ``path: loopback`` needs no framework.
     bands, size, dtype
         ``cutouts.bands``, ``cutouts.size`` and ``cutouts.dtype``.
-    threads : int, optional
-        Threads TensorFlow may use; by default all cores.
+    device : Device
+        What the process may use; by default, of a process that has loaded a network before, what it already uses.
 
     Returns
     -------
@@ -34,27 +36,49 @@ def load(model: Model, bands: list[str], size: int, dtype: str, threads: int | N
     Raises
     ------
     ModelError
-        If it cannot be opened, does not take these cutouts, or its output cannot be read as a logit.
+        If it cannot be opened, does not take these cutouts, its output cannot be read as a logit, or the framework it
+        needs is not there or sees no GPU while one is required.
     ResourceError
         If a batch does not fit in memory.
+    DeviceLost
+        If the GPU fails already now.
     """
     pixels = Pixels(tuple(bands), size, dtype)
     if model.path == "loopback":
         return Loopback(pixels, model.batch_size)
     _check_normalisation(model.normalisation, pixels)
 
-    from survey_scan.models.compiled import CompiledNetwork
-    from survey_scan.models.files import open_file
+    from survey_scan.models.files import open_file, short
     from survey_scan.models.readout import Readout
-    from survey_scan.models.runtime import configure_tensorflow
+    from survey_scan.models.runtime import configure
 
-    configure_tensorflow(threads)
+    configure(model.backend, device)
     path = Path(model.path)
-    file = open_file(path)
+    file = open_file(path, model)
     _check_input(path, file, pixels, model.batch_size)
-    network = CompiledNetwork(pixels, model, file, Readout(path, file.head, model))
-    _try_out(network, model)
+    kind = _kind(model.backend)
+    try:
+        network = kind(pixels, model, file, Readout(path, file.head, model))
+        _try_out(network, model)
+    except kind.errors as error:
+        n = model.batch_size
+        if kind.exhausted(error):
+            raise ResourceError(
+                f"{model.path} does not fit in memory with a batch of {n} cutouts. Lower model.batch_size below {n}."
+            ) from None
+        way = " Set model.jit to false: XLA may be why." if model.jit and model.backend == "tensorflow" else ""
+        raise ModelError(f"{model.path} failed on {n} cutouts of noise: {short(str(error))}{way}") from None
     return network
+
+
+def _kind(backend: str) -> "type[CompiledNetwork]":
+    if backend == "jax":
+        from survey_scan.models.jax_network import JaxNetwork
+
+        return JaxNetwork
+    from survey_scan.models.tensorflow_network import TensorflowNetwork
+
+    return TensorflowNetwork
 
 
 def _check_normalisation(normalisation: Normalisation | None, pixels: Pixels) -> None:
@@ -101,10 +125,6 @@ def _check_input(path: Path, file: "File", pixels: Pixels, batch_size: int) -> N
 
 def _try_out(network: Network, model: Model) -> None:
     """Score one batch of noise, of positive noise and of zeros, in the unit the normalisation expects."""
-    import tensorflow as tf
-
-    from survey_scan.models.files import short
-
     n, shape = network.batch_size, network.pixels.shape
     given = model.normalisation or Normalisation()
     noise = np.random.default_rng(0).standard_normal((n, *shape))
@@ -114,15 +134,7 @@ def _try_out(network: Network, model: Model) -> None:
     image, step = (np.asarray(given.offset) + noise * scale).astype(network.pixels.dtype), None
     if network.pixels.dtype == "int16":
         image, step = (noise * 100).astype(np.int16), np.tile(np.abs(scale / 100).astype(np.float32), (n, 1))
-    try:
-        logits = network.logits(image, step)
-    except tf.errors.ResourceExhaustedError:
-        raise ResourceError(
-            f"{model.path} does not fit in memory with a batch of {n} cutouts. Lower model.batch_size below {n}."
-        ) from None
-    except tf.errors.OpError as error:
-        way = " Set model.jit to false: XLA may be why." if model.jit else ""
-        raise ModelError(f"{model.path} failed on {n} cutouts of noise: {short(str(error))}{way}") from None
+    logits = network.logits(image, step)
     if model.output == "probability" and np.isinf(logits).any():
         side = "above 1" if np.isposinf(logits).any() else "below 0"
         raise ModelError(

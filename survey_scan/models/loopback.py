@@ -42,7 +42,9 @@ class Loopback(Network):
             "parameters": 0,
             "bytes": 0,
             "output": "logit: arcsinh of the mean of the finite pixels",
-            "device": "cpu",
+            "backend": "numpy",
+            "device": "CPU",
+            "precision": "float64",
             "warnings": [],
         }
 

@@ -1,4 +1,4 @@
-"""How much memory scoring with a network takes, from its graph."""
+"""How much memory scoring with a network takes."""
 
 from typing import Any
 
@@ -6,33 +6,33 @@ import numpy as np
 
 from survey_scan.models.network import Pixels
 
-#: Python with TensorFlow, Keras, Zarr, pandas and Dask loaded: 705 MiB, and what grows while scoring.
+#: Python with TensorFlow, Keras, Zarr, pandas and Dask loaded: 705 MiB, and what grows while scoring. With JAX it is
+#: some 150 MiB less.
 BASE = 900 << 20
 
 #: Peak memory measured over that of the live tensors: convolutions need room to work in.
 WORKSPACE = 1.3
 
 
-def projected_bytes(graph: Any, weight_bytes: int, batch_size: int, pixels: Pixels) -> int:
+def projected_bytes(live: int, weight_bytes: int, batch_size: int, pixels: Pixels) -> int:
     """Estimate of a scoring process' memory, meant to be a little too high.
 
     The base, the weights twice (as read, and repacked for the convolutions), six stored batches (read, waiting, on the
-    device), and the tensors of the graph that are alive at once when it runs in order. On a GPU the last are in its
-    memory.
+    device), and what the compiled call holds at once. On a GPU the last is in its memory.
 
     Parameters
     ----------
-    graph : tf.Graph
-        The traced call.
+    live : int
+        Bytes the compiled call needs at one time: of TensorFlow :func:`live_bytes`, of JAX what XLA says.
     weight_bytes : int
-        Size of its variables.
+        Size of the network's weights.
     batch_size : int
         Rows of one call.
     pixels : Pixels
         The cutouts.
     """
     batch = batch_size * int(np.prod(pixels.shape)) * np.dtype(pixels.dtype).itemsize
-    return BASE + 2 * weight_bytes + 6 * batch + int(WORKSPACE * live_bytes(graph, (batch_size, pixels.size)))
+    return BASE + 2 * weight_bytes + 6 * batch + int(WORKSPACE * live)
 
 
 def live_bytes(graph: Any, free: tuple[int, int]) -> int:

@@ -1,5 +1,6 @@
 """From a network's output to one logit a cutout."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,26 +99,26 @@ class Readout:
         ModelError
             If the output is no row of numbers a cutout, or ``model.column`` does not fit it.
         """
-        import tensorflow as tf
+        from keras import backend, ops
 
-        columns = output.shape[1:].num_elements() if output.shape.rank else None
-        if not output.dtype.is_floating or not columns:
+        dtype, columns = backend.standardize_dtype(output.dtype), _columns(output.shape)
+        if not backend.is_float_dtype(dtype) or not columns:
             raise ModelError(
-                f"{self.path} gives {output.dtype.name} of shape {output.shape}, not one row of floating-point numbers "
+                f"{self.path} gives {dtype} of shape {output.shape}, not one row of floating-point numbers "
                 "a cutout. Use a model that gives a probability or a logit."
             )
         self.columns = columns
         k = self._column(columns)
-        z = tf.reshape(tf.cast(output, tf.float32), (-1, columns))
+        z = ops.reshape(ops.cast(output, "float32"), (-1, columns))
         if self.kind == "classes" and columns > 1:
-            return z[:, k] - tf.reduce_logsumexp(tf.concat([z[:, :k], z[:, k + 1 :]], axis=1), axis=1)
+            return z[:, k] - ops.logsumexp(ops.concatenate([z[:, :k], z[:, k + 1 :]], axis=1), axis=1)
         z = z[:, k]
         if self.kind != "probability":
             return z
-        p = tf.clip_by_value(z, np.float32(P_LOW), np.float32(P_HIGH))
-        logit = tf.math.log(p) - tf.math.log1p(-p)
-        logit = tf.where(z < -P_SLACK, np.float32(-np.inf), logit)
-        return tf.where(z > 1 + P_SLACK, np.float32(np.inf), logit)
+        p = ops.clip(z, np.float32(P_LOW), np.float32(P_HIGH))
+        logit = ops.log(p) - ops.log1p(-p)
+        logit = ops.where(z < -P_SLACK, np.float32(-np.inf), logit)
+        return ops.where(z > 1 + P_SLACK, np.float32(np.inf), logit)
 
     def describe(self) -> str:
         """What is read, in words."""
@@ -141,3 +142,12 @@ class Readout:
         if self.column is not None and self.column >= columns:
             raise ModelError(f"model.column is {self.column}, but {self.path} gives {classes}. {allowed}")
         return self.column or 0
+
+
+def _columns(shape: Any) -> int:
+    """Numbers a row, the axes after the first taken together; 0 if they are not known, or there are no rows."""
+    try:
+        axes = tuple(shape)
+    except ValueError:  # of TensorFlow: not even how many axes there are
+        return 0
+    return 0 if not axes or None in axes[1:] else math.prod(axes[1:])

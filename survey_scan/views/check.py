@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from survey_scan import catalogue, selection
+from survey_scan.cluster import local, profile
+from survey_scan.cluster.workers import Pool
 from survey_scan.config import Config
-from survey_scan.engine import cluster, memory, model_check
+from survey_scan.engine import memory, model_check
 from survey_scan.errors import ImageError, TileError, UserError
 from survey_scan.imaging import tiles
 from survey_scan.imaging.fits_header import find_image
@@ -104,5 +106,15 @@ def _model(config: Config) -> Iterator[str]:
         with contextlib.suppress(TileError):  # told of under "images"
             layouts.append(tiles.read_tile_info(config.images, name).layout)
     projected = memory.project(config, layouts, found["projected_bytes"])
-    memory.refuse(projected, cluster.memory_per_worker(config.resources))
+    chosen = profile.load(config.resources.profile)
+    if isinstance(chosen, profile.Local | profile.Cuda):  # the size of other clusters is known where they run
+        memory.refuse(projected, _allowed(local.sized(chosen, config.resources)))
     yield "memory      " + ", ".join(f"{stage} {memory.gib(n)}" for stage, n in projected.items()) + " a worker"
+
+
+def _allowed(pools: list[Pool]) -> dict[str, int | None]:
+    """Bytes of the smallest worker of each stage."""
+    return {
+        stage: min(pool.memory for pool in pools if stage in pool.stages or not pool.stages)
+        for stage in ("cutouts", "scores")
+    }

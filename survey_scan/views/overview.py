@@ -33,7 +33,13 @@ def status(run: RunDirectory) -> dict[str, Any]:
     driver = lock.holder(run)
     found: dict[str, Any] = {"run": str(run), "state": "running" if driver else "incomplete", "driver": driver}
     if not run.partitions.exists():
-        return {**found, "limit": manifest.get("limit"), "counts": dict.fromkeys(account.COUNTS), "stages": {}, "problems": []}
+        return {
+            **found,
+            "limit": manifest.get("limit"),
+            "counts": dict.fromkeys(account.COUNTS),
+            "stages": {},
+            "problems": [],
+        }
     standing = state.standing(run, load(run.config_resolved))
     if driver is None:
         started = any(standing.done.values())

@@ -1,0 +1,309 @@
+"""What a scan will take before it is started: disk, files, and hours by rates that were measured."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from survey_scan import records
+from survey_scan.config import CHUNK_ROWS
+
+#: Seconds of a job in which nothing is scanned: starting its workers and networks, and stopping before its end.
+LOST_SECONDS = 600.0
+
+#: Files of a partition beside those of the store: targets, scores, and the record of each stage.
+FILES_BESIDE = 4
+
+#: Arrays of the store with one value a target, and bytes a value: object_id (as int64), ra, dec, status.
+_SIDE_BYTES = 8 + 8 + 8 + 1
+
+#: Bytes of a target in its tables: at most nine columns of eight bytes that do not compress, and id, logit and status.
+_TABLE_BYTES = 9 * 8 + 13
+
+#: Bytes of a partition's files that do not depend on its targets: footers of two Parquet files (3 kB each), two records.
+_PARTITION_BYTES = 2 * 3000 + 2 * 1000
+
+#: Device of a worker without a GPU.
+CPU = "CPU"
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What a scan will run on.
+
+    Parameters
+    ----------
+    nodes : int
+        Machines.
+    cutouts : int
+        Threads that cut.
+    scores : int
+        Devices that score: GPUs, or workers without.
+    shared : bool
+        Whether the same workers do both, each thread one thing at a time; then both numbers are theirs.
+    gpu : bool
+        Whether scores run on GPUs.
+    """
+
+    nodes: int
+    cutouts: int
+    scores: int
+    shared: bool = False
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was measured.
+
+    Parameters
+    ----------
+    cutouts : float or None
+        Targets/s of one thread; None if nothing was measured.
+    scores : float or None
+        Targets/s of one device at work; None if nothing was measured.
+    device : str
+        What scored: a GPU's name, or ``CPU``.
+    where : str
+        Hosts, day and number of partitions.
+    """
+
+    cutouts: float | None
+    scores: float | None
+    device: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a scan will take.
+
+    Parameters
+    ----------
+    targets, partitions : int
+        How many; an upper limit if ``at_most``, because nothing is selected yet.
+    data_bytes, files : int
+        On disk, all of the run directory but plan, logs and candidates; ``at_most`` of int16 pixels, which compress.
+    cutouts_hours, scores_hours, hours : float or None
+        Of each stage if it had the workers for itself, and of both side by side; None without a rate.
+    limits : str or None
+        The stage that takes longer, or ``both`` where one pool does both.
+    walltime : float or None
+        Seconds of a job.
+    jobs : int or None
+        Jobs of that walltime it takes.
+    """
+
+    targets: int
+    at_most: bool
+    partitions: int
+    partition: int
+    dtype: str
+    workers: Workers
+    rates: Rates
+    data_bytes: int
+    files: int
+    cutouts_hours: float | None
+    scores_hours: float | None
+    hours: float | None
+    limits: str | None
+    walltime: float | None
+    jobs: int | None
+
+
+def measured(folder: Path) -> Rates:
+    """Rates of a run by its folder of records, ``RunDirectory.records_folder``."""
+    found = {s: map(records.read, sorted((folder / s).glob("*.json"))) for s in ("cutouts", "scores")}
+    return rates({stage: [record for record in those if record is not None] for stage, those in found.items()})
+
+
+def rates(found: Mapping[Any, Iterable[Mapping[str, Any]]]) -> Rates:
+    """The median over the finished partitions of a run.
+
+    Parameters
+    ----------
+    found : mapping
+        Stage → records of its finished partitions. Scores count the time in which they held the device where they
+        say it, else all of their time. Partitions of fewer targets than half the largest say little and are left out;
+        of several devices, only the one that most partitions were scored on counts.
+    """
+    cut, scored = list(found.get("cutouts", [])), list(found.get("scores", []))
+    names = [record.get("device", CPU) for record in scored]
+    device = max(sorted(set(names)), key=names.count, default=CPU)
+    scored = [record for record, name in zip(scored, names, strict=True) if name == device]
+    hosts = sorted({record["host"] for record in (*cut, *scored)})
+    day = max((str(record["finished"])[:10] for record in (*cut, *scored)), default="")
+    text = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts"
+    return Rates(
+        cutouts=_median(cut, "seconds"),
+        scores=_median(scored, "device_seconds"),
+        device=device,
+        where=f"{text}, {day}, {max(len(cut), len(scored)):,} partitions" if hosts else "nothing measured",
+    )
+
+
+def project(
+    targets: int | None,
+    catalogue_rows: int,
+    size: int,
+    bands: int,
+    dtype: str,
+    partition: int,
+    workers: Workers,
+    measured: Rates,
+    walltime: float | None,
+) -> Projection:
+    """What a scan will take.
+
+    Parameters
+    ----------
+    targets : int or None
+        To scan; None if nothing is selected yet: then at most all rows of the catalogue.
+    catalogue_rows : int
+        Of the catalogue.
+    size, bands, dtype, partition
+        Of section ``cutouts``: pixels a side, number of bands, type of the stored pixels, targets a partition.
+    workers : Workers
+        To scan with.
+    measured : Rates
+        How fast one of them is.
+    walltime : float or None
+        Seconds of a job; None if there is no limit.
+    """
+    n = catalogue_rows if targets is None else targets
+    cut, score = (
+        _hours(n, many, rate) for many, rate in ((workers.cutouts, measured.cutouts), (workers.scores, measured.scores))
+    )
+    hours, limits = None, None
+    if cut is not None and score is not None:
+        hours = cut + score if workers.shared else max(cut, score)
+        limits = "both" if workers.shared else "cutouts" if cut >= score else "scores"
+    return Projection(
+        targets=n,
+        at_most=targets is None,
+        partitions=-(-n // partition),
+        partition=partition,
+        dtype=dtype,
+        workers=workers,
+        rates=measured,
+        data_bytes=stored_bytes(n, size, bands, dtype, partition)
+        + n * _TABLE_BYTES
+        + -(-n // partition) * _PARTITION_BYTES,
+        files=stored_files(n, dtype, partition) + FILES_BESIDE * -(-n // partition),
+        cutouts_hours=cut,
+        scores_hours=score,
+        hours=hours,
+        limits=limits,
+        walltime=walltime,
+        jobs=_jobs(hours, walltime),
+    )
+
+
+def stored_bytes(targets: int, size: int, bands: int, dtype: str, partition: int) -> int:
+    """Bytes of cutouts.zarr without its metadata; of int16 pixels before compression, so at most.
+
+    An image shard holds whole chunks of 256 targets, each with a checksum, and an index of 16 bytes a chunk; the small
+    arrays are padded to whole partitions. Identifiers are taken to be int64.
+    """
+    partitions, chunks = -(-targets // partition), 0
+    if targets:
+        last = targets - (partitions - 1) * partition
+        chunks = (partitions - 1) * (partition // CHUNK_ROWS) + -(-last // CHUNK_ROWS)
+    pixels = chunks * (CHUNK_ROWS * size * size * bands * np.dtype(dtype).itemsize + 4)
+    index = partitions * (partition // CHUNK_ROWS * 16 + 4)
+    per_band = 8 if dtype == "int16" else 4  # bad_fraction, and the step of int16
+    side = partitions * (partition * (_SIDE_BYTES + per_band * bands) + 4 * (_arrays(dtype) - 1))
+    return pixels + index + side
+
+
+def stored_files(targets: int, dtype: str, partition: int) -> int:
+    """Files of cutouts.zarr: one a partition and array, the metadata of each array, and the group's."""
+    return -(-targets // partition) * _arrays(dtype) + _arrays(dtype) + 1
+
+
+def lines(found: Projection) -> list[str]:
+    """A projection in words, one line a fact."""
+    workers, at_most = found.workers, "at most " if found.at_most else ""
+    device = ("GPU" if workers.scores == 1 else "GPUs") if workers.gpu else "workers"
+    if workers.shared:
+        who = f"{workers.cutouts:,} for both stages" + (f", on {workers.scores:,} {device}" if workers.gpu else "")
+    else:
+        who = f"{workers.cutouts:,} for cutouts, {workers.scores:,} {device} for scores"
+    size = f"{'at most ' if found.at_most or found.dtype == 'int16' else ''}{_size(found.data_bytes)}"
+    told = [
+        f"targets     {at_most}{found.targets:,} in {found.partitions:,} partitions of {found.partition:,}",
+        f"workers     {workers.nodes:,} {'node' if workers.nodes == 1 else 'nodes'}: {who}",
+        f"disk        {size} in {at_most}{found.files:,} files",
+    ]
+    one = "a GPU" if found.rates.device != CPU else "a worker"
+    for stage, hours, rate, each in (
+        ("cutouts", found.cutouts_hours, found.rates.cutouts, "a thread"),
+        ("scores", found.scores_hours, found.rates.scores, one),
+    ):
+        if hours is None or rate is None:
+            told.append(f"{stage:<11} not known: measure it with 'survey_scan run --limit 20000' in a short job")
+        else:
+            told.append(f"{stage:<11} {at_most}{_time(hours)}, by {rate:,.0f} targets/s {each} ({found.rates.where})")
+    if workers.gpu and found.rates.device == CPU and found.rates.scores is not None:
+        told.append(
+            f"            scores were measured on CPU ({found.rates.where}): a GPU will be faster; measure it with "
+            f"'survey_scan run --limit 20000' in a short job"
+        )
+    elif not workers.gpu and found.rates.device != CPU:
+        told.append(
+            f"            scores were measured on {found.rates.device}: a CPU will be far slower; measure it with "
+            f"'survey_scan run --limit 20000' in a short job"
+        )
+    if found.hours is not None:
+        why = "both stages in turn" if found.limits == "both" else f"{found.limits} take longer"
+        told.append(f"altogether  {at_most}{_time(found.hours)}: {why}")
+        if found.walltime is not None:
+            told.append(f"walltime    {_time(found.walltime / 3600)}: {_fits(found.jobs)}")
+    return told
+
+
+def _fits(jobs: int | None) -> str:
+    if jobs is None:
+        return f"too short: starting and stopping take {_time(LOST_SECONDS / 3600)}"
+    return "it fits" if jobs == 1 else f"{jobs:,} jobs, each going on where the last one stopped"
+
+
+def _median(found: Iterable[Mapping[str, Any]], clock: str) -> float | None:
+    """Targets/s by one clock of the records, or by their seconds where they lack it."""
+    timed = [(record["targets"], record.get(clock) or record["seconds"]) for record in found]
+    most = max((targets for targets, _ in timed), default=0)
+    speeds = [targets / seconds for targets, seconds in timed if seconds > 0 and targets > 0 and 2 * targets >= most]
+    return median(speeds) if speeds else None
+
+
+def _hours(targets: int, many: int, rate: float | None) -> float | None:
+    return targets / (many * rate) / 3600 if many and rate else None
+
+
+def _jobs(hours: float | None, walltime: float | None) -> int | None:
+    if hours is None or walltime is None or walltime <= LOST_SECONDS:
+        return None
+    return max(1, math.ceil(hours * 3600 / (walltime - LOST_SECONDS)))
+
+
+def _arrays(dtype: str) -> int:
+    """image, object_id, ra, dec, status, bad_fraction; and step."""
+    return 7 if dtype == "int16" else 6
+
+
+def _time(hours: float) -> str:
+    minutes = round(60 * hours)
+    if minutes < 60:
+        return f"{max(minutes, 1)} min"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _size(n: int) -> str:
+    for unit, one in (("TB", 10**12), ("GB", 10**9)):
+        if n >= one:
+            return f"{n / one:,.1f} {unit}"
+    return f"{n / 10**6:,.1f} MB"

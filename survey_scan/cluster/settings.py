@@ -1,0 +1,27 @@
+"""Dask's settings for long scans (dask.yaml), for the driver and for every process it starts."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+#: The name of the file, in the package and in a run's logs.
+NAME = "dask.yaml"
+
+
+def load() -> dict[str, Any]:
+    """The settings, as ``dask.config.set`` takes them."""
+    found: dict[str, Any] = yaml.safe_load(_text())
+    return found
+
+
+def write(logs: Path) -> Path:
+    """Put the settings where every node can read them; the path is for DASK_CONFIG."""
+    path = logs / NAME
+    path.write_text(_text())
+    return path
+
+
+def _text() -> str:
+    return files("survey_scan.cluster").joinpath(NAME).read_text()

@@ -1,0 +1,90 @@
+"""What a submitted scan would take, before it is submitted."""
+
+from pathlib import Path
+
+from survey_scan import catalogue
+from survey_scan.cluster import projection, slurm, workers
+from survey_scan.cluster.profile import Batch, SlurmAllocation
+from survey_scan.config import Config
+from survey_scan.engine import state
+from survey_scan.errors import ResourceError, RunError
+from survey_scan.layout import RunDirectory
+
+
+def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int | None, rates: Path | None) -> list[str]:
+    """Workers, partitions, disk, files, and hours at measured speed, in words.
+
+    Parameters
+    ----------
+    config : Config
+        What is to be scanned; the number of targets is its plan's, or at most its catalogue's rows.
+    profile, batch : SlurmAllocation, Batch
+        On what.
+    targets : int or None
+        In place of the plan's number.
+    rates : Path or None
+        A run whose records say how fast a worker is; None for this one.
+
+    Raises
+    ------
+    ResourceError
+        If the size of a node is not known, or too small for the profile.
+    RunError
+        If ``rates`` is no run.
+    """
+    run = RunDirectory(config.run.path)
+    if rates is not None and not RunDirectory(rates).records_folder.is_dir():
+        raise RunError(
+            f"--rates {rates}: no run directory (it has no records). Give the folder a 'survey_scan run' wrote."
+        )
+    rows = 0
+    if targets is None:
+        if run.partitions.exists():
+            targets = int(state.read_partitions(run)["n_targets"].sum())
+        else:
+            rows = _rows(config)
+    found = projection.project(
+        targets,
+        rows,
+        config.cutouts.size,
+        len(config.cutouts.bands),
+        config.cutouts.dtype,
+        config.cutouts.partition,
+        _workers(profile, batch),
+        projection.measured(RunDirectory(rates).records_folder if rates else run.records_folder),
+        slurm.seconds(batch.time),
+    )
+    return projection.lines(found)
+
+
+def _workers(profile: SlurmAllocation, batch: Batch) -> projection.Workers:
+    nodes = tuple(f"node{i}" for i in range(batch.nodes))
+    job = slurm.Job("0", 0, "PENDING", True, True, nodes, _cores(batch), batch.gpus_per_node, 0, None, None)
+    pools = {pool.name: pool for pool in workers.job_pools(profile, job)}
+    n = profile.nodes or batch.nodes
+    gpu, cpu = pools.get("gpu"), pools.get("cpu")
+    if gpu is None or cpu is None:
+        one = gpu or cpu
+        assert one is not None
+        return projection.Workers(n, n * one.workers * one.threads, n * one.workers, shared=True, gpu=gpu is not None)
+    return projection.Workers(n, n * cpu.workers, n * gpu.workers, gpu=True)
+
+
+def _cores(batch: Batch) -> int:
+    """Cores of a node, as the profile says it, or Slurm of the smallest node that is meant."""
+    if batch.cpus_per_node is not None:
+        return batch.cpus_per_node
+    words = ["sinfo", "-h", "-o", "%c"] + (["-p", batch.partition] if batch.partition else [])
+    try:
+        return min(int(line.rstrip("+")) for line in slurm.command(*words).split())
+    except (ResourceError, ValueError):
+        raise ResourceError(
+            "how many cores a node has is not known here. Set batch.cpus_per_node in the profile."
+        ) from None
+
+
+def _rows(config: Config) -> int:
+    rows = catalogue.survey(config.catalogue).rows
+    if rows is None:
+        raise RunError("a CSV catalogue does not say how many rows it has. Plan the run first, or give --targets.")
+    return rows

@@ -1,0 +1,253 @@
+"""The demo's scan on a real Slurm: whatever happens to the job, the candidates are those of the undisturbed scan."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+from kill import read_events
+from slurm_cluster import Slurm
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+#: Twelve workers: two for scores, with a GPU each, and two for cutouts on each of three nodes.
+PROFILE = {
+    "kind": "slurm-allocation",
+    "gpu": {"workers": 2, "threads": 1, "cores": 1, "require": False},  # the GPUs are fake
+    "cpu": {"workers": 2},
+    "nanny": False,
+    "batch": {
+        "nodes": 3, "time": "20", "account": "m1234", "qos": "regular", "constraint": "gpu", "gpus_per_node": 4,
+        "signal_seconds": 60, "options": ["--exclusive", "--mem=0"],
+    },
+}  # fmt: skip
+
+#: Holds partitions from the fourth on until a file is there, so that a scan stands in its middle for as long as need be.
+GATE = """
+import os, sys, time
+if "dask_worker" in " ".join(sys.orig_argv):
+    from survey_scan.engine import tasks
+    def gated(task):
+        def run(path, partition, key):
+            while partition >= 4 and not os.path.exists(os.environ["GATE"]):
+                time.sleep(0.05)
+            return task(path, partition, key)
+        return run
+    tasks.cutouts, tasks.scores = gated(tasks.cutouts), gated(tasks.scores)
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        pytest.skip("a Slurm of the tests' own needs root on Debian")
+    cluster = Slurm(Path("/var/tmp/survey-scan-slurm"))
+    cluster.script("up")
+    yield cluster
+    cluster.script("down")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's survey, network and configuration, in partitions of 256, and the candidates of a scan here."""
+    from survey_scan.demo.survey import make_survey
+
+    folder = tmp_path_factory.mktemp("demo")
+    make_survey(folder / "survey")
+    shutil.copy(str(files("survey_scan.demo") / "network.keras"), folder)
+    config = yaml.safe_load((files("survey_scan.demo") / "demo.yaml").read_text())
+    config["cutouts"]["partition"] = 256
+    config["resources"] = {"dashboard": 0, "workers": 2}
+    (folder / "demo.yaml").write_text(yaml.safe_dump(config))
+    words = [sys.executable, "-m", "survey_scan", "run", "demo.yaml", "--set", "run.name=here"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@dataclass
+class Scan:
+    """A scan of the demo in Slurm jobs."""
+
+    slurm: Slurm
+    folder: Path
+    name: str
+    profile: dict
+    gate: Path
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / self.name
+
+    def call(self, *words: str) -> subprocess.CompletedProcess:
+        env = {
+            **os.environ, **self.slurm.environment, "GATE": str(self.gate),
+            "PYTHONPATH": str(self.gate.parent), "TF_CPP_MIN_LOG_LEVEL": "2",
+        }  # fmt: skip
+        words = [sys.executable, "-m", "survey_scan", *map(str, words)]
+        return subprocess.run(words, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300)
+
+    def submit(self) -> str:
+        path = self.gate.parent / "profile.yaml"
+        path.write_text(yaml.safe_dump(self.profile))
+        done = self.call("submit", "demo.yaml", "--profile", path, "--set", f"run.name={self.name}")
+        assert done.returncode == 0, done.stderr
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith("submitted   job "))
+        return line.split()[2]
+
+    def log(self, number: str) -> str:
+        path = self.run / "logs" / f"slurm-{number}.out"
+        return path.read_text() if path.exists() else ""
+
+    def until(self, what: str, happened) -> None:
+        deadline = time.monotonic() + 240
+        while not happened():
+            assert time.monotonic() < deadline, f"waited for {what}: {self.said()}"
+            time.sleep(0.1)
+
+    def until_finished(self, at_least: int) -> None:
+        """Wait for the middle of the scan."""
+        self.until(
+            f"{at_least} partitions",
+            lambda: sum(e["event"] == "finished" for e in read_events(self.run)) >= at_least,
+        )
+
+    def open(self) -> None:
+        self.gate.touch()
+
+    def said(self) -> str:
+        logs = self.run / "logs"
+        return "\n".join(
+            f"--- {p.name}\n{p.read_text()[-3000:]}" for p in sorted(logs.glob("*.*")) if p.suffix in (".out", ".log")
+        )
+
+    def is_right(self) -> None:
+        """The candidates are those of the undisturbed scan, and no partition was done twice."""
+        assert (self.run / "candidates.parquet").exists(), self.said()
+        reference = self.folder / "runs" / "here" / "candidates.parquet"
+        assert (self.run / "candidates.parquet").read_bytes() == reference.read_bytes()
+        done = [(e["stage"], e["partition"]) for e in read_events(self.run) if e["event"] == "finished"]
+        assert len(done) == len(set(done)), "a partition was reported twice"
+        records = {(p.parent.name, int(p.stem)): p for p in self.run.glob("records/*/*.json")}
+        assert set(done) <= set(records)
+        assert len(records) == 2 * sum(1 for _ in (self.run / "plan" / "partitions.csv").open()) - 2
+        assert not list(self.run.rglob("*.partial")) and not (self.run / "run.lock").exists()
+        status = json.loads(self.call("status", self.run, "--json").stdout)
+        assert status["state"] == "complete"
+
+
+@pytest.fixture
+def scan(slurm, demo, tmp_path, request):
+    """A scan whose gate is shut."""
+    gate = tmp_path / "gate"
+    (tmp_path / "sitecustomize.py").write_text(GATE)
+    profile = {**PROFILE, "batch": dict(PROFILE["batch"])}
+    yield Scan(slurm, demo, request.node.name.replace("[", "-").strip("]"), profile, gate)
+    for line in slurm.command("squeue", "-h", "-o", "%A").split():
+        slurm.command("scancel", line)
+    slurm.script("up")  # a crashed node comes back
+    deadline = time.monotonic() + 60
+    while slurm.command("squeue", "-h").strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def test_twelve_gpu_workers_that_cut_and_score_run_to_complete(scan):
+    scan.open()
+    scan.profile["gpu"] = {"cutouts": True, "cores": 2, "require": False}
+    scan.profile["cpu"] = {}
+    number = scan.submit()
+    job = scan.slurm.wait(number, timeout=400)
+    said = scan.log(number)
+    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "0"), scan.said()
+    assert f"workers     4 GPU workers on each of 3 nodes, job {number}, until " in said
+    assert "ssh -L " in said
+    scan.is_right()
+
+
+def test_a_warning_before_the_time_limit(scan):
+    number = scan.submit()
+    scan.until_finished(4)
+    scan.slurm.command("scontrol", "update", f"jobid={number}", "EndTime=now+90")
+    scan.until("the warning", lambda: "SIGUSR1: finishing the partitions in flight" in scan.log(number))
+    scan.open()
+    scan.until("the requeueing", lambda: "goes back into the queue and resumes by itself" in scan.log(number))
+    job = scan.slurm.wait(number)
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), scan.said()
+    said = scan.log(number)
+    assert "stopped by SIGUSR1; run the same command again to resume." in said
+    assert f"job {number} (start 2)" in said
+    scan.is_right()
+
+
+def test_preemption_that_sends_the_signal(scan):
+    preempted(scan, "SIGUSR1")
+
+
+def test_preemption_that_sends_no_signal(scan):
+    scan.slurm.script("down")
+    scan.slurm.script("up", LOCAL_SLURM_USER_SIGNAL="0")
+    try:
+        preempted(scan, "SIGTERM")
+    finally:
+        scan.slurm.script("down")
+        scan.slurm.script("up")
+
+
+def preempted(scan: Scan, signal: str) -> None:
+    """Another job takes the nodes; the driver, a step, hears of it, requeues, and resumes when they are free again."""
+    scan.profile["batch"] |= {"qos": "preempt", "driver": "step"}
+    number = scan.submit()
+    scan.until_finished(4)
+    other = scan.slurm.command(
+        "sbatch", "--parsable", "-q", "regular", "-N3", "--exclusive", "-t5", "-o", "/dev/null", "--wrap", "sleep 1"
+    ).strip()
+    scan.until("the signal", lambda: f"{signal}: finishing the partitions in flight" in scan.log(number))
+    scan.open()
+    scan.slurm.wait(other)
+    job = scan.slurm.wait(number)
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), scan.said()
+    scan.is_right()
+
+
+def test_scancel_and_another_submit(scan):
+    number = scan.submit()
+    scan.until_finished(4)
+    scan.slurm.command("scancel", number)
+    job = scan.slurm.wait(number)
+    assert (job["JobState"], job["Restarts"]) == ("CANCELLED", "0")
+    scan.open()
+    another = scan.submit()
+    assert scan.slurm.wait(another)["JobState"] == "COMPLETED", scan.said()
+    scan.is_right()
+
+
+def test_a_node_that_crashes(scan):
+    number = scan.submit()
+    scan.until_finished(4)
+    scan.slurm.script("crash", "nid001002")
+    scan.until("Slurm's requeueing", lambda: scan.slurm.job(number)["Restarts"] == "1")
+    scan.open()
+    scan.slurm.script("up")
+    job = scan.slurm.wait(number)
+    assert job["JobState"] == "COMPLETED", scan.said()
+    scan.is_right()
+
+
+def test_the_node_of_the_driver_crashes(scan):
+    number = scan.submit()
+    scan.until_finished(4)
+    scan.slurm.script("crash", "nid001001")
+    scan.until("Slurm's requeueing", lambda: scan.slurm.job(number)["Restarts"] == "1")
+    scan.open()
+    scan.slurm.script("up")
+    job = scan.slurm.wait(number)
+    assert job["JobState"] == "COMPLETED", scan.said()
+    scan.is_right()
