@@ -1,14 +1,11 @@
 """The whole scan of ``gpu.py``: CPU workers cut, a GPU worker scores; against the cutouts alone and the bare network."""
 
-import csv
 import json
-import multiprocessing
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +15,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-#: Seconds until all processes that cut alone must have imported what they need.
-START_SECONDS = 120
-
-#: Numerical libraries with one thread a process, as Dask sets them for its workers.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+from gpu_cutouts import cut_alone, environment
 
 #: Without a GPU: the profile counts one, the network is told that there may be none.
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "0"}
@@ -190,76 +183,9 @@ def command(job: Job, *words: str) -> None:
         raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
-def cut_alone(job: Job, processes: int) -> float:
-    """Targets a second of cutting the run's partitions and writing them to a store, without Dask and without scores."""
-    from survey_scan import store
-    from survey_scan.config_file import load
-    from survey_scan.layout import RunDirectory
-
-    config, scratch = load(job.config), job.folder / "alone.zarr"
-    with RunDirectory(job.run).partitions.open() as stream:
-        counts = [int(row["n_targets"]) for row in csv.DictReader(stream)]
-    store.create(scratch, sum(counts), config.cutouts, "int64", {})
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(processes + 1)
-    os.sync()  # what was written before is not this measurement's to wait for
-    with (
-        _environment(ONE_THREAD),
-        context.Pool(processes, _prepare, (str(job.config), str(job.run), str(scratch), start)) as pool,
-    ):
-        start.wait(START_SECONDS)
-        began = time.perf_counter()
-        for _ in pool.imap_unordered(_cut, range(len(counts))):
-            pass
-        seconds = time.perf_counter() - began
-    shutil.rmtree(scratch)
-    return sum(counts) / seconds
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables for processes started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-_cutting: dict[str, Any] = {}
-
-
-def _prepare(config: str, run: str, scratch: str, start: Any) -> None:
-    """In a process that cuts: import, read the configuration, get the memory that is kept, wait for the others."""
-    import numpy as np
-
-    from survey_scan import store  # noqa: F401
-    from survey_scan.config_file import load
-    from survey_scan.cutouts import cut_partition  # noqa: F401
-    from survey_scan.engine import state
-    from survey_scan.layout import RunDirectory
-
-    spec, directory = load(Path(config)), RunDirectory(Path(run))
-    shape = (spec.cutouts.partition, spec.cutouts.size, spec.cutouts.size, len(spec.cutouts.bands))
-    scale = state.plan_facts(directory)["pixel_scale"]
-    _cutting.update(config=spec, run=directory, store=Path(scratch), scale=scale, out=np.full(shape, 0, np.float32))
-    start.wait(START_SECONDS)
-
-
-def _cut(partition: int) -> None:
-    import pandas as pd
-
-    from survey_scan import store
-    from survey_scan.cutouts import cut_partition
-
-    config, at = _cutting["config"], _cutting
-    targets = pd.read_parquet(at["run"].targets(partition))
-    cut = cut_partition(targets, config.images, config.cutouts, at["scale"], at["out"])
-    store.write(at["store"], partition, targets["object_id"].to_numpy(), targets["ra"], targets["dec"], cut)
+def alone_rate(job: Job, processes: int) -> float:
+    """Targets a second of the run's cutouts alone."""
+    return cut_alone(job.config, job.run, job.folder / "alone.zarr", processes)
 
 
 @contextmanager
@@ -308,7 +234,7 @@ def warm_cluster(job: Job) -> Iterator[str]:
     from survey_scan.config_file import load
 
     config = load(job.config)
-    with _environment({} if job.gpu else NO_GPU):
+    with environment({} if job.gpu else NO_GPU):
         chosen, backend = profile.load(str(job.profile)), config.model.backend
         with connect(chosen, config.resources, job.folder / "logs", lambda line: None, backend) as cluster:
             yield cluster.client.scheduler.address
@@ -329,17 +255,17 @@ def measure(job: Job, bare: float) -> dict[str, Any]:
     """
     command(job, "plan", str(job.config))
     card: dict[str, Any] = {}
-    alone, rounds = [cut_alone(job, job.workers)], []
+    alone, rounds = [alone_rate(job, job.workers)], []
     cold = scan(job, "--profile", str(job.profile))
     with warm_cluster(job) as address:
         some = min(job.targets, 2 * job.workers * job.partition)
         warming = ["--set", "run.name=warm", "--limit", str(some)]
         command(job, "run", str(job.config), "--scheduler", address, *warming)
         for _ in range(job.rounds):
-            alone.append(cut_alone(job, job.workers))
+            alone.append(alone_rate(job, job.workers))
             with watched_card(card):
                 tasks = scan(job, "--scheduler", address, "--redo", "cutouts")
-            alone.append(cut_alone(job, job.workers))
+            alone.append(alone_rate(job, job.workers))
             rounds.append(evaluate(tasks, bare, statistics.mean(alone[-2:])))
     median = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
     started = evaluate(cold, bare, statistics.mean(alone[:2]), start=True)
@@ -351,7 +277,7 @@ def measure(job: Job, bare: float) -> dict[str, Any]:
         "survey": job.survey,
         "bare_model_per_second": round(bare, 1),
         "cutouts_alone_per_second": round(cutting, 1),
-        "cutouts_alone_all_cores_per_second": round(cut_alone(job, cores), 1),
+        "cutouts_alone_all_cores_per_second": round(alone_rate(job, cores), 1),
         "cutouts_alone_rounds": [round(each, 1) for each in alone],
         "slower": "model" if bare <= cutting else "cutouts",
         "pipeline_per_second": round(median["scores_per_second"], 1),

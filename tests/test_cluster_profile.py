@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import dask
+import distributed  # noqa: F401 - whose settings these are
 import pytest
 
 from survey_scan.cluster import profile, settings
@@ -21,9 +23,11 @@ def test_there_is_a_profile_of_every_kind_that_needs_no_address():
     assert {profile.load(name).kind for name in profile.names()} == set(profile.KINDS) - {"scheduler"}
 
 
-def test_daks_settings_are_the_file_in_cluster(tmp_path):
+def test_dasks_settings_are_the_file_in_cluster(tmp_path):
     assert (TOP / "dask.yaml").read_text() == settings.write(tmp_path).read_text()
-    assert settings.load()["distributed"]["scheduler"]["allowed-failures"] == 3
+    with dask.config.set(settings.load()):
+        assert dask.config.get("distributed.scheduler.allowed-failures") == 3
+        assert dask.config.get("distributed.client.heartbeat")  # what is not ours stays
 
 
 def said(tmp_path: Path, text: str) -> str:

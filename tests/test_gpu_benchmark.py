@@ -131,11 +131,12 @@ def run(folder: Path, *words: str, timeout: float) -> dict:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_all_of_it_in_small_on_a_cpu(tmp_path):
     if gpu_models.cards():
         pytest.skip("this machine has a GPU; the test marked gpu is for it")
     words = "--networks small45 --precisions float32 --batch 64 --seconds 0.3 --rounds 2 --compare 16 --targets 2048"
-    found = run(tmp_path, *words.split(), "--survey", "legacy", timeout=280)
+    found = run(tmp_path, *words.split(), "--survey", "legacy", "--budget", "800", timeout=880)
     assert found["device"]["used"] == "CPU"
     note = "tensorflow used no GPU: these are not figures of a GPU and say nothing of one"
     assert found["device"]["note"] == note
