@@ -166,7 +166,7 @@ class Benchmark:
     def _networks(self) -> None:
         """The networks' files, and their logits on the CPU."""
         files = {network: self._file(network, ".keras") for network in self.options.networks}
-        jobs = [{"task": "make", "files": files, "backend": self.backend}]
+        jobs: list[dict[str, Any]] = [{"task": "make", "files": files, "backend": self.backend}]
         for network in self.options.networks:
             job = self._job("reference", network)
             jobs.append({**job, "batch": min(job["batch"], 64), "jit": False})

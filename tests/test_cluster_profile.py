@@ -9,6 +9,7 @@ import pytest
 from survey_scan.cluster import profile, settings
 from survey_scan.errors import ConfigError
 
+KINDS = "local, cuda, slurm-allocation, slurm-jobs, scheduler"
 TOP = Path(__file__).parent.parent / "cluster"
 
 
@@ -50,8 +51,8 @@ def test_an_unknown_name():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: slurm\n", "mine.yaml:1:1: 'kind' is 'slurm': it should be one of local, cuda, slurm-allocation, slurm-jobs, scheduler"),
-        ("cpu: {}\n", "mine.yaml:1:1: 'kind' is None: it should be one of local, cuda, slurm-allocation, slurm-jobs, scheduler"),
+        ("kind: slurm\n", f"mine.yaml:1:1: 'kind' is 'slurm': it should be one of {KINDS}"),
+        ("cpu: {}\n", f"mine.yaml:1:1: 'kind' is None: it should be one of {KINDS}"),
         ("kind: cuda\ngpu: {thread: 2}\n", "mine.yaml:2:7: unknown key 'gpu.thread'. Did you mean 'threads'?"),
         (
             "kind: slurm-allocation\nnodes: 4\nbatch: {nodes: 2, time: '10'}\n",
@@ -67,7 +68,9 @@ def test_an_unknown_name():
             "kind: local\ncpu: {memory: 4 gigs}\n",
             r"mine.yaml:2:7: 'cpu.memory' is '4 gigs': string should match pattern '^\d+(\.\d+)? ?([kKMGT]i?)?B$'",
         ),
-        ("kind: local\ncpu: {workers: -1}\n", "mine.yaml:2:7: 'cpu.workers' is -1: input should be greater than or equal to 0"),
+        (
+            "kind: local\ncpu: {workers: -1}\n",
+            "mine.yaml:2:7: 'cpu.workers' is -1: input should be greater than or equal to 0"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_place(tmp_path, text, message):

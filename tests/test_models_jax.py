@@ -149,7 +149,7 @@ def test_refusals(on_jax, networks_folder):
     folder, deep = networks_folder["sigmoid"], networks_folder["deep.keras"]
     assert on_jax[0]["require"] == (
         f"a GPU is required, but JAX sees none on {socket.gethostname()} (CUDA_VISIBLE_DEVICES is not set). "
-        "See what nvidia-smi shows there and install jax[cuda12], or do not require a GPU."
+        "See what nvidia-smi shows there and install jax[cuda12], or set gpu.require to false in the profile."
     )
     assert refused["savedmodel"] == (
         f"{folder} is a SavedModel folder, which only TensorFlow runs, and model.backend is 'jax'. "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import small_survey
 import yaml
 from kill import read_events
 from slurm_cluster import Slurm
@@ -251,3 +253,99 @@ def test_the_node_of_the_driver_crashes(scan):
     job = scan.slurm.wait(number)
     assert job["JobState"] == "COMPLETED", scan.said()
     scan.is_right()
+
+
+@pytest.fixture
+def small(slurm, tmp_path):
+    """A small survey, scanned without a network, and a way to run words in a job on one node."""
+    survey = small_survey.make(tmp_path / "survey")
+    (tmp_path / "sitecustomize.py").write_text(GATE.replace("partition >= 4", "partition >= 0"))
+
+    def job(profile: dict, *settings: str, options: tuple[str, ...] = ("--gpus-per-node=1",)) -> str:
+        path = survey.folder / "profile.yaml"
+        path.write_text(yaml.safe_dump(profile))
+        words = [sys.executable, "-m", "survey_scan", "run", "lrg.yaml", "--profile", str(path)]
+        words += [word for setting in settings for word in ("--set", setting)]
+        script = "#!/bin/bash\nexec " + " ".join(words)
+        env = {**os.environ, **slurm.environment, "GATE": str(tmp_path / "gate"), "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            ["sbatch", "--parsable", "-q", "regular", "-c", "4", *options, "-o", "job-%j.out"],
+            input=script, env=env, cwd=survey.folder, check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+
+    job.survey = survey
+    yield job
+    for line in slurm.command("squeue", "-h", "-o", "%A").split():
+        slurm.command("scancel", line)
+
+
+ONE = {"kind": "slurm-allocation", "cpu": {"workers": 1}, "nanny": False, "start_seconds": 120}
+
+
+def test_jobs_that_cannot_do_what_they_are_for_say_so_in_one_line(slurm, small, request):
+    shm = Path("/dev/shm/survey-scan-tiles")  # every node has its own
+    shutil.copytree(small.survey.folder / "tiles", shm)
+    request.addfinalizer(lambda: shutil.rmtree(shm))
+    asked = {
+        "the profile asks for 3 nodes, but job {job} has 1. Lower 'nodes' in the profile (or leave it out: all are used), "
+        "or submit with --nodes.": small({**ONE, "nodes": 3}),
+        "the profile wants GPU workers, but there are no GPUs here. Ask for them (sbatch --gpus-per-node=4), use a machine "
+        "that has some, or use a profile without 'gpu'.": small({**ONE, "gpu": {"cores": 1}}, options=()),
+        f"nid001001 sees no {shm}. Put the files where every node of the cluster sees them (a shared file system), mount it "
+        "in the container, or leave these nodes out (sbatch --exclude).": small(
+            ONE, f"images.files={shm}/{{tile}}_{{band}}.fits.fz", "run.name=shm"
+        ),
+    }  # fmt: skip
+    for message, number in asked.items():
+        job = slurm.wait(number)
+        said = (small.survey.folder / f"job-{number}.out").read_text()
+        assert (job["JobState"], job["ExitCode"]) == ("FAILED", "2:0"), said
+        assert said.splitlines()[-1] == message.format(job=number)
+
+
+def test_gpu_workers_whose_framework_sees_no_gpu(slurm, small, demo):
+    profile = {**ONE, "gpu": {"cores": 1}, "cpu": {"workers": 1}}
+    number = small(
+        profile,
+        f"model.path={demo / 'network.keras'}",
+        "cutouts.size=45",
+        "images.bands=[g,r,i]",
+        "cutouts.bands=[g,r,i]",
+    )
+    slurm.wait(number)
+    said = (small.survey.folder / f"job-{number}.out").read_text()
+    assert re.match(r"nid001001: a GPU is required, but TensorFlow sees none on nid001001", said.splitlines()[-1]), said
+
+
+def test_a_walltime_shorter_than_one_partition(slurm, small):
+    number = small(ONE, options=("-t", "10", "--signal=B:USR1@60", "--requeue"))
+    events = small.survey.folder / "runs" / "lrg"
+    deadline = time.monotonic() + 120
+    while not any(e.get("stage") == "scan" for e in read_events(events)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    slurm.command("scontrol", "update", f"jobid={number}", "EndTime=now+45")
+    job = slurm.wait(number)
+    said = (small.survey.folder / f"job-{number}.out").read_text()
+    assert (job["JobState"], job["Restarts"], job["ExitCode"]) == ("FAILED", "0", "3:0"), said
+    assert "stopped by SIGUSR1, with 2 partitions unfinished; run the same command again to resume." in said
+    assert re.search(
+        r"requeue     no: not one partition was finished in \d of \d minutes: the walltime is too short. ", said
+    )
+
+
+def test_a_second_driver_is_told_of_the_first(slurm, small):
+    first = small(ONE)
+    run = small.survey.folder / "runs" / "lrg"
+    deadline = time.monotonic() + 120
+    while not (run / "run.lock").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    second = small(ONE)
+    slurm.wait(second)
+    said = (small.survey.folder / f"job-{second}.out").read_text()
+    assert re.fullmatch(
+        rf"{run} is in use by pid \d+ on nid001001 \(slurm {first}\) since .*\. Wait until it ends, or stop it "
+        rf"\(kill \d+\); 'survey_scan status {run}' shows how far it is\.\n", said
+    )  # fmt: skip
+    slurm.command("scancel", first)

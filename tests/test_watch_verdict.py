@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from survey_scan.watch.verdict import Use, verdict
 
 #: 10 workers of 2 threads that cut 50 targets/s each: 1,000/s.
-CUT = Use(10, 20, 9, targets=5000.0, seconds=100.0, device_seconds=0.0, left=True, busy=1.0, device_busy=None)
+CUT = Use(10, 20, 9999, targets=5000.0, seconds=100.0, device_seconds=0.0, left=True, busy=1.0, device_busy=None)
 #: 2 GPUs that score 1,600/s each: 3,200/s.
-GPU = Use(2, 4, 9, 16_000.0, 20.0, device_seconds=10.0, left=True, busy=0.4, device_busy=0.31, gpu=True)
+GPU = Use(2, 4, 9999, 16_000.0, 20.0, device_seconds=10.0, left=True, busy=0.4, device_busy=0.31, gpu=True)
 
 
 def test_hungry_gpus_want_cpu_workers():
@@ -53,8 +53,8 @@ def test_gpus_whose_workers_read_too_slowly_do_not_want_cpu_workers():
 @pytest.mark.parametrize(
     ("cutouts", "scores"),
     [
-        (replace(CUT, finished=2), GPU),
-        (CUT, replace(GPU, finished=2)),
+        (replace(CUT, finished=29), GPU),
+        (CUT, replace(GPU, finished=5)),
         (CUT, replace(GPU, busy=None, device_busy=None)),
         (replace(CUT, left=False), GPU),
         (replace(CUT, left=False), replace(GPU, left=False, busy=0.99)),

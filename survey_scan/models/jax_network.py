@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_scan import config
+from survey_scan.errors import ModelError
 from survey_scan.models.compiled import CompiledNetwork
-from survey_scan.models.files import File
+from survey_scan.models.files import File, short
 from survey_scan.models.memory import projected_bytes
 from survey_scan.models.network import Pixels
 from survey_scan.models.readout import Readout
@@ -37,7 +38,13 @@ class JaxNetwork(CompiledNetwork):
         # How a GPU multiplies what is float32; in mixed precision that is the last layer only.
         products = "float32" if model.precision == "float32" else "tensorfloat32"
         with jax.default_matmul_precision(products):
-            self.call = jax.jit(function).lower(self._weights, *shapes).compile()
+            try:
+                self.call = jax.jit(function).lower(self._weights, *shapes).compile()
+            except ValueError as error:  # half precision on a CPU, for one
+                raise ModelError(
+                    f"{model.path} cannot be compiled for {self.device[1]} in {model.precision}: {short(str(error))} "
+                    "Set model.precision to float32, or model.backend to tensorflow."
+                ) from None
 
     @property
     def device(self) -> tuple[bool, str]:

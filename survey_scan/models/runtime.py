@@ -171,7 +171,7 @@ def _no_gpu(backend: str) -> ModelError:
     return ModelError(
         f"a GPU is required, but {_NAMES[backend]} sees none on {socket.gethostname()} "
         f"(CUDA_VISIBLE_DEVICES is {'not set' if sees is None else repr(sees)}). "
-        f"See what nvidia-smi shows there and install {package}, or do not require a GPU."
+        f"See what nvidia-smi shows there and install {package}, or set gpu.require to false in the profile."
     )
 
 

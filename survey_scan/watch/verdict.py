@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-#: Partitions of a stage that must have ended before its rate is believed.
+#: Partitions of a stage that must have ended, for each of its workers where it has its own, before its rate is
+#: believed: the first of each worker has the loading of the network in it.
 ENOUGH = 3
 
 #: Capacities that differ by less are equal.
@@ -76,7 +77,7 @@ def verdict(cutouts: Use, scores: Use, shared: bool) -> str | None:
     """
     if shared:
         return _shared(cutouts, scores)
-    if scores.finished < ENOUGH or scores.busy is None:
+    if scores.finished < ENOUGH * scores.workers or scores.busy is None:
         return None
     idle = 1 - (scores.busy if scores.device_busy is None else scores.device_busy)
     one, many = ("GPU", "GPUs") if scores.gpu else ("scoring worker", "scoring workers")
@@ -86,7 +87,7 @@ def verdict(cutouts: Use, scores: Use, shared: bool) -> str | None:
             f"{them} idle {percent(idle)} though always given work: reading pixels and writing scores takes the rest. "
             f"More threads a worker may help, more CPU workers would not"
         )
-    if cutouts.finished < ENOUGH or not cutouts.left or not cutouts.capacity or not scores.capacity:
+    if cutouts.finished < ENOUGH * cutouts.workers or not cutouts.left or not cutouts.capacity or not scores.capacity:
         return None
     if scores.capacity > EQUAL * cutouts.capacity and idle >= FED:
         more = _missing(scores.capacity, cutouts)
