@@ -162,3 +162,29 @@ def test_a_full_disk_stops_the_scan_and_says_so(survey, tmp_path):
         assert len(pd.read_parquet(small / "lrg" / "candidates.parquet")) == 500
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+@pytest.mark.slow
+def test_a_gpu_that_fails_costs_its_worker_and_one_try(survey, tmp_path, monkeypatch):
+    """The process of a failed GPU is of no more use: it ends, and the partition is scored by another one."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'spawn_main' in ' '.join(sys.orig_argv):\n"
+        "    from survey_scan import scores\n"
+        "    from survey_scan.models import DeviceLost\n"
+        "    whole = scores.score_partition\n"
+        "    def score_partition(reader, start, stop, network):\n"
+        "        if start == 5 * 256 and not os.path.exists(os.environ['FAILED']):\n"
+        "            open(os.environ['FAILED'], 'w').close()\n"
+        "            raise DeviceLost('CUDA_ERROR_ECC_UNCORRECTABLE')\n"
+        "        return whole(reader, start, stop, network)\n"
+        "    scores.score_partition = score_partition\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("FAILED", str(tmp_path / "failed"))
+    code, out, err = survey.call("run", "lrg.yaml")
+    assert code == 0, err
+    assert (tmp_path / "failed").exists()
+    assert "scores 00005: the GPU failed: CUDA_ERROR_ECC_UNCORRECTABLE; this worker ends." in err
+    done = [(e["stage"], e["partition"]) for e in read_events(survey.folder / "runs" / "lrg") if e["event"] == "finished"]
+    assert len(done) == len(set(done)) == 2 * 32

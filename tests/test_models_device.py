@@ -85,7 +85,8 @@ def test_a_required_gpu_that_is_not_there(asked, monkeypatch):
             runtime.configure("tensorflow", Device(gpu="require"))
         assert str(caught.value) == (
             f"a GPU is required, but TensorFlow sees none on {socket.gethostname()} (CUDA_VISIBLE_DEVICES is {visible}). "
-            "See what nvidia-smi shows there and install survey_scan with the extra [gpu], or set gpu.require to false in the profile."
+            "See what nvidia-smi shows there and install survey_scan with the extra [gpu], "
+            "or set gpu.require to false in the profile."
         )
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     runtime.configure("tensorflow", Device(memory_fraction=0.5))  # of no GPU: nothing to limit

@@ -12,10 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import screenshot
 import small_survey
 import yaml
 from kill import read_events
-from slurm_cluster import Slurm
+from slurm_cluster import SCRIPT, Slurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -171,6 +172,44 @@ def test_twelve_gpu_workers_that_cut_and_score_run_to_complete(scan):
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "0"), scan.said()
     assert f"workers     4 GPU workers on each of 3 nodes, job {number}, until " in said
     assert "ssh -L " in said
+    scan.is_right()
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from screenshot import TEXT, shoot
+url, folder = sys.argv[1:]
+seen = shoot(url + "/survey-scan", Path(folder, "survey-scan-page.png"), "document.querySelector('svg rect') != null", 1100, 900)
+assert seen.errors == [] and seen.strangers(url) == [], seen
+print(seen.text)
+ready = "!!(window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle)"
+seen = shoot(url + "/status", Path(folder, "dask-dashboard.png"), ready, 1400, 900)
+assert seen.errors == [], seen
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(screenshot.CHROMIUM is None, reason="no Chromium here")
+def test_the_dashboard_during_a_scan(scan):
+    """Pictures of the page and of Dask's own dashboard; SURVEY_SCAN_PICTURES names a folder to keep them in."""
+    number = scan.submit()
+    scan.until_finished(15)  # all cutouts, and the scores of four partitions
+    time.sleep(5)  # a snapshot later
+    (line,) = (line for line in scan.log(number).splitlines() if line.startswith("this scan "))
+    url = line.split()[2].removesuffix("/survey-scan")
+    folder = os.environ.get("SURVEY_SCAN_PICTURES", str(scan.gate.parent))
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "LOCAL_SLURM_BASE": str(scan.slurm.base)}
+    done = subprocess.run(
+        [SCRIPT, "exec", sys.executable, "-c", LOOK, url, folder], env=env, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cutouts" in done.stdout and f"(slurm {number})" in done.stdout
+    assert "2,748 of 2,748 targets" in done.stdout
+    scan.open()
+    watched = scan.call("status", scan.run, "--watch")  # until the scan ends
+    assert "cutouts" in watched.stdout, watched
+    assert scan.slurm.wait(number)["JobState"] == "COMPLETED", scan.said()
     scan.is_right()
 
 

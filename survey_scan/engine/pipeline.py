@@ -37,6 +37,7 @@ from survey_scan.engine.state import Standing
 from survey_scan.engine.watching import Watching
 from survey_scan.errors import Incomplete, Interrupted, ResourceError
 from survey_scan.layout import RunDirectory
+from survey_scan.watch.scheduler import page
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -148,6 +149,8 @@ def _run(
         client, watching = cluster.client, Watching(run, cluster)
         say(f"workers     {cluster.text}")
         say(f"dashboard   {client.dashboard_link or 'none'}")
+        if client.dashboard_link:
+            say(f"this scan   {page(client.dashboard_link)}")
         if cluster.ssh:
             say(f"            from your own machine: {cluster.ssh}")
         nodes.check(config, run, client, backend)

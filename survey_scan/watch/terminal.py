@@ -62,9 +62,13 @@ def watch(
     RunError
         If no driver has ever written a snapshot.
     """
-    snapshot = read(run)
+    snapshot: dict[str, Any] = {}
     with Live(console=console or Console(), auto_refresh=False, vertical_overflow="visible") as live:
         try:
+            while run.batch_script.exists() and not run.now.exists():
+                live.update(Text("The job has not begun: it waits in the queue (squeue --me)."), refresh=True)
+                wait(LOOK_SECONDS)
+            snapshot = read(run)
             while True:
                 alive = holder(run) is not None  # asked first: a driver that ends in between has written its last
                 snapshot = read(run)
