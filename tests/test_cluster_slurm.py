@@ -131,3 +131,18 @@ def test_whether_another_job_has_ended(tmp_path, monkeypatch, out, err, code, en
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert slurm.ended("7") is ended
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_job_that_slurm_has_requeued_already(tmp_path, monkeypatch, state):
+    (tmp_path / "scontrol").write_text(
+        '#!/bin/sh\n[ "$1" = show ] && { echo "JobId=7 JobState=' + state + ' Reason=None"; exit 0; }\n'
+        'echo "Job is pending execution for job 7" >&2; exit 1\n'
+    )
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if state == "PENDING":
+        slurm.requeue("7")
+    else:
+        with pytest.raises(ResourceError, match="Job is pending execution"):
+            slurm.requeue("7")

@@ -157,14 +157,18 @@ def not_requeued(job: Job, signal: str | None, finished: int, now: float) -> str
 
 
 def requeue(number: str) -> None:
-    """Put a job back into the queue, which ends this start of it.
+    """Put a job back into the queue, which ends this start of it; one that Slurm has put there already stays there.
 
     Raises
     ------
     ResourceError
         If Slurm refuses.
     """
-    command("scontrol", "requeue", number)
+    try:
+        command("scontrol", "requeue", number)
+    except ResourceError:
+        if " JobState=PENDING " not in command("scontrol", "show", "job", "-o", number):
+            raise
 
 
 def ended(number: str) -> bool:
