@@ -186,5 +186,7 @@ def test_a_gpu_that_fails_costs_its_worker_and_one_try(survey, tmp_path, monkeyp
     assert code == 0, err
     assert (tmp_path / "failed").exists()
     assert "scores 00005: the GPU failed: CUDA_ERROR_ECC_UNCORRECTABLE; this worker ends." in err
-    done = [(e["stage"], e["partition"]) for e in read_events(survey.folder / "runs" / "lrg") if e["event"] == "finished"]
+    done = [
+        (e["stage"], e["partition"]) for e in read_events(survey.folder / "runs" / "lrg") if e["event"] == "finished"
+    ]
     assert len(done) == len(set(done)) == 2 * 32

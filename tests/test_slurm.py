@@ -388,3 +388,29 @@ def test_a_second_driver_is_told_of_the_first(slurm, small):
         rf"\(kill \d+\); 'survey_scan status {run}' shows how far it is\.\n", said
     )  # fmt: skip
     slurm.command("scancel", first)
+
+
+def test_workers_as_jobs_of_their_own(slurm, small):
+    """The driver on the login node, a job for each worker: two that cut and one that scores."""
+    pytest.importorskip("dask_jobqueue")
+    small.survey.edit(resources={"dashboard": 0})
+    profile = {
+        "kind": "slurm-jobs", "partition": "regular", "time": "10", "require_gpu": False, "start_seconds": 120,
+        "cpu": {"jobs": 2, "memory": "1 GiB"},
+        "gpu": {"jobs": 1, "memory": "1 GiB", "cores": 2, "options": ["--gpus=1"]},
+    }  # fmt: skip
+    (small.survey.folder / "profile.yaml").write_text(yaml.safe_dump(profile))
+    words = [sys.executable, "-m", "survey_scan", "run", "lrg.yaml"]
+    env = {**os.environ, "LOCAL_SLURM_BASE": str(slurm.base)}
+    done = subprocess.run(
+        [SCRIPT, "exec", *words, "--profile", "profile.yaml"],
+        cwd=small.survey.folder, env=env, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    logs = small.survey.folder / "runs" / "lrg" / "logs"
+    assert done.returncode == 0, done.stdout + done.stderr + "".join(p.read_text() for p in logs.glob("dask-worker*"))
+    assert "workers     3 jobs submitted; the scan starts with the first of each kind (squeue --me)" in done.stdout
+    assert slurm.command("squeue", "-h").strip() == ""
+    here = subprocess.run([*words, "--set", "run.name=here"], cwd=small.survey.folder, capture_output=True, text=True)
+    assert here.returncode == 0, here.stderr
+    runs = small.survey.folder / "runs"
+    assert (runs / "lrg" / "candidates.parquet").read_bytes() == (runs / "here" / "candidates.parquet").read_bytes()
