@@ -478,3 +478,19 @@ def test_other_pixel_types_rank_nearly_the_same(scan, dtype):
     both = exact.merge(other, on="object_id")
     assert len(both) > 450
     np.testing.assert_allclose(both["logit_x"], both["logit_y"], atol=0.01)
+
+
+@pytest.mark.slow
+def test_what_mixed_precision_does_to_the_scores_is_printed(tmp_path):
+    survey = small_survey.make(tmp_path / "survey", n_objects=1500, bands="gri")
+    network = Path(small_survey.__file__).parent.parent / "survey_scan" / "demo" / "network.keras"
+    survey.edit(cutouts={"size": 45}, model={"path": str(network), "precision": "mixed_bfloat16", "batch_size": 64})
+    code, out, err = survey.call("run", "lrg.yaml")
+    assert code == 0, err
+    (line,) = (line for line in out.splitlines() if line.startswith("effect "))
+    assert re.match(r"effect      mixed_bfloat16 changes the logits of \d+ cutouts by ", line), line
+    survey.edit(model={"precision": "float32"})
+    code, out, err = survey.call("run", "lrg.yaml")
+    assert code == 0, err
+    assert re.search(r"scores +\d+ to do \(\d+ changed: contract\)", out)
+    assert "effect" not in out

@@ -20,11 +20,11 @@ from slurm_cluster import SCRIPT, Slurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-#: Twelve workers: two for scores, with a GPU each, and two for cutouts on each of three nodes.
+#: Twelve workers: one for scores, with a GPU, and three for cutouts on each of three nodes.
 PROFILE = {
     "kind": "slurm-allocation",
-    "gpu": {"workers": 2, "threads": 1, "cores": 1, "require": False},  # the GPUs are fake
-    "cpu": {"workers": 2},
+    "gpu": {"workers": 1, "threads": 1, "cores": 1, "require": False},  # the GPUs are fake
+    "cpu": {"workers": 3},
     "nanny": False,
     "batch": {
         "nodes": 3, "time": "20", "account": "m1234", "qos": "regular", "constraint": "gpu", "gpus_per_node": 4,
@@ -43,7 +43,8 @@ if "dask_worker" in " ".join(sys.orig_argv):
                 time.sleep(0.05)
             return task(path, partition, key)
         return run
-    tasks.cutouts, tasks.scores = gated(tasks.cutouts), gated(tasks.scores)
+    for stage in os.environ["GATED"].split():
+        setattr(tasks, stage, gated(getattr(tasks, stage)))
 """
 
 
@@ -84,6 +85,7 @@ class Scan:
     name: str
     profile: dict
     gate: Path
+    gated: str = "cutouts scores"
 
     @property
     def run(self) -> Path:
@@ -92,7 +94,7 @@ class Scan:
     def call(self, *words: str) -> subprocess.CompletedProcess:
         env = {
             **os.environ, **self.slurm.environment, "GATE": str(self.gate),
-            "PYTHONPATH": str(self.gate.parent), "TF_CPP_MIN_LOG_LEVEL": "2",
+            "GATED": self.gated, "PYTHONPATH": str(self.gate.parent), "TF_CPP_MIN_LOG_LEVEL": "2",
         }  # fmt: skip
         words = [sys.executable, "-m", "survey_scan", *map(str, words)]
         return subprocess.run(words, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300)
@@ -193,6 +195,7 @@ assert seen.errors == [], seen
 @pytest.mark.skipif(screenshot.CHROMIUM is None, reason="no Chromium here")
 def test_the_dashboard_during_a_scan(scan):
     """Pictures of the page and of Dask's own dashboard; SURVEY_SCAN_PICTURES names a folder to keep them in."""
+    scan.gated = "scores"
     number = scan.submit()
     scan.until_finished(15)  # all cutouts, and the scores of four partitions
     time.sleep(5)  # a snapshot later
@@ -307,6 +310,7 @@ def small(slurm, tmp_path):
         words += [word for setting in settings for word in ("--set", setting)]
         script = "#!/bin/bash\nexec " + " ".join(words)
         env = {**os.environ, **slurm.environment, "GATE": str(tmp_path / "gate"), "PYTHONPATH": str(tmp_path)}
+        env["GATED"] = "cutouts scores"
         return subprocess.run(
             ["sbatch", "--parsable", "-q", "regular", "-c", "4", *options, "-o", "job-%j.out"],
             input=script, env=env, cwd=survey.folder, check=True, capture_output=True, text=True,

@@ -239,7 +239,7 @@ def scan(
         )
         partitions.go()
     if verdict := watching.tally.snapshot()["verdict"]:
-        say(f"workers     {verdict}")
+        say(f"balance     {verdict}")
     if standing.todo["scores"]:
         _effect(cluster, config, run, standing, say)
     return partitions.failures
