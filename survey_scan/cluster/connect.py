@@ -36,7 +36,9 @@ class Cluster:
     text : str
         What it is, in words.
     end : float or None
-        Unix time at which its allocation ends.
+        Unix time at which its allocation was to end when it began.
+    end_now : callable
+        The same as it is now: preemption, and people, move it.
     lost : callable
         Says why no worker can come any more; None as long as one may.
     ssh : str or None
@@ -46,6 +48,7 @@ class Cluster:
     client: "Client"
     text: str
     end: float | None = None
+    end_now: Callable[[], float | None] = lambda: None
     lost: Callable[[], str | None] = lambda: None
     ssh: str | None = None
 

@@ -5,6 +5,7 @@ soon done, and a killed worker takes few tasks with it. ``scores`` of a partitio
 end: both stages run side by side, on the same workers or on two pools of them.
 """
 
+import contextlib
 import errno
 import queue
 import time
@@ -19,7 +20,7 @@ from survey_scan.engine.events import Events
 from survey_scan.engine.interrupt import Stop
 from survey_scan.engine.progress import Progressing
 from survey_scan.engine.state import STAGES, Standing
-from survey_scan.errors import Incomplete, Interrupted
+from survey_scan.errors import Incomplete, Interrupted, ResourceError
 from survey_scan.identity import digest
 from survey_scan.layout import RunDirectory, Stage
 from survey_scan.watch.tally import Pool, Tally
@@ -95,6 +96,7 @@ class Scan:
         self._flying: dict[str, tuple[Stage, int, Future]] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._slowest = 0.0
+        self._end, self._stopping = self.cluster.end, False
         self._pools = pools.find(self._client)
         self._looked = self._manned = time.monotonic()
         self.failures: list[Failure] = []
@@ -200,10 +202,17 @@ class Scan:
             raise Interrupted(
                 f"there has been no worker for {unmanned[0]} for {LOST_SECONDS:.0f} s; run the same command again to resume."
             )
-        if self.cluster.end is not None:
-            self._mind_the_end(self.cluster.end - time.time())
+        self._mind_the_end()
 
-    def _mind_the_end(self, left: float) -> None:
+    def _mind_the_end(self) -> None:
+        if self.stop.requested and not self._stopping:
+            self._stopping = True
+            self.tally.stopping(self.stop.requested)
+            with contextlib.suppress(ResourceError):  # Slurm is busy: the end stays where it was
+                self._end = self.cluster.end_now() or self._end
+        if self._end is None:
+            return
+        left = self._end - time.time()
         if not self.stop.requested and left < max(LAST_SECONDS, 1.2 * self._slowest):
             self.stop.first("the end of the allocation")
         if self.stop.requested and left < CLOSING_SECONDS:
