@@ -88,7 +88,12 @@ def connect(
             allocation = Allocation(profile, job, logs, resources.dashboard, backend)
             with allocation.running(say) as client:
                 yield Cluster(
-                    client, _allocation_text(allocation), job.end, allocation.lost, _ssh(client, profile.login)
+                    client,
+                    _allocation_text(allocation),
+                    end=job.end,
+                    end_now=lambda: slurm.job().end,
+                    lost=allocation.lost,
+                    ssh=_ssh(client, profile.login),
                 )
         elif isinstance(profile, Local | Cuda):
             with local.client_of(profile, resources, logs, backend) as client:
