@@ -81,7 +81,7 @@ def test_digest_of_a_folder_sees_names_and_content(tmp_path):
 
 def test_errors_travel_between_processes():
     found = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.SurveyScanError)]
-    assert len(found) == 11
+    assert len(found) == 12
     for kind in found:
         error = kind(Status.MISSING, "m.fits: gone") if kind is errors.TileError else kind("m.fits: gone")
         copy = pickle.loads(pickle.dumps(error))

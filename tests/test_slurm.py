@@ -196,7 +196,7 @@ assert seen.errors == [], seen
 @pytest.mark.skipif(screenshot.CHROMIUM is None, reason="no Chromium here")
 def test_the_dashboard_during_a_scan(scan):
     """Pictures of the page and of Dask's own dashboard; SURVEY_SCAN_PICTURES names a folder to keep them in."""
-    scan.gated, scan.gated_from = "scores", 10
+    scan.name, scan.gated, scan.gated_from = "demo", "scores", 10
     number = scan.submit()
     scan.until_finished(21)  # all but the scores of the last partition
     time.sleep(5)  # a snapshot later

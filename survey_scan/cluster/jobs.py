@@ -92,12 +92,22 @@ def client_of(profile: SlurmJobs, logs: Path, port: int, say: Say) -> Iterator["
     }  # fmt: skip
     started = {name: {"cls": SLURMJob, "options": options} for name, options in specs(profile, logs).items()}
     try:
-        with SpecCluster(workers=started, scheduler=scheduler, silence_logs=logging.WARNING) as cluster:
-            with Client(cluster) as client:
-                _wait(client, profile, len(started), say)
-                yield client
-    except (RuntimeError, FileNotFoundError) as error:
-        raise ResourceError(f"Slurm took no worker's job: {str(error).strip().splitlines()[-1]}") from None
+        cluster = SpecCluster(workers=started, scheduler=scheduler, silence_logs=logging.WARNING)
+    except (RuntimeError, FileNotFoundError, AssertionError) as error:
+        raise ResourceError(f"Slurm took no worker's job: {_refusal(error)}") from None
+    with cluster, Client(cluster) as client:
+        _wait(client, profile, len(started), say)
+        yield client
+
+
+def _refusal(error: BaseException) -> str:
+    """What sbatch said; dask-jobqueue stumbles over a job that was not taken once more when it closes."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RuntimeError | FileNotFoundError):
+        cause = cause.__context__
+    if cause is None:
+        raise error
+    return next(line for line in reversed(str(cause).splitlines()) if line.strip())
 
 
 def _wait(client: "Client", profile: SlurmJobs, wanted: int, say: Say) -> None:
