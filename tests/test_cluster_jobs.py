@@ -46,4 +46,4 @@ def test_a_job_that_slurm_does_not_take(tmp_path, monkeypatch):
     said: list[str] = []
     with pytest.raises(ResourceError) as caught, jobs.client_of(profile.load("slurm-jobs"), tmp_path, 0, said.append):
         pass
-    assert str(caught.value) == "Slurm took no worker's job: sbatch: error: invalid account"
+    assert str(caught.value) == "sbatch --test-only: sbatch: error: invalid account"

@@ -90,7 +90,11 @@ def client_of(profile: SlurmJobs, logs: Path, port: int, say: Say) -> Iterator["
             "preload": ["survey_scan.watch.scheduler"],
         },
     }  # fmt: skip
-    started = {name: {"cls": SLURMJob, "options": options} for name, options in specs(profile, logs).items()}
+    options_by_name = specs(profile, logs)
+    started = {name: {"cls": SLURMJob, "options": options} for name, options in options_by_name.items()}
+    for options in {name.partition("-")[0]: options for name, options in options_by_name.items()}.values():
+        # Asked first: Dask cannot close a cluster whose jobs were not taken.
+        slurm.command("sbatch", "--test-only", given=SLURMJob("tcp://nowhere:1", "probe", **options).job_script())
     try:
         cluster = SpecCluster(workers=started, scheduler=scheduler, silence_logs=logging.WARNING)
     except (RuntimeError, FileNotFoundError, AssertionError) as error:
