@@ -80,6 +80,7 @@ def connect(
         If its workers end while it comes up.
     """
     import dask
+    import distributed  # noqa: F401 - which gives its loggers handlers when it is imported; they get ours after that
 
     logs.mkdir(parents=True, exist_ok=True)
     with dask.config.set(settings.load()), _logging_to(logs / "dask.log"):
