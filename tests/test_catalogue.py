@@ -258,6 +258,54 @@ def test_globs_folders_and_hats(tmp_path, table):
     assert len(read(both)) == 50, "a file is read once"
 
 
+def test_only_the_columns_used_are_read(tmp_path, table):
+    """A sweep has 130 columns. Here all that are not used cannot be read: text that is not ASCII, pages of noise."""
+    used = {"object_id", "ra", "dec", "mag"}
+    noise = np.random.default_rng(0).normal(size=(len(table), 130))
+    wide = pd.concat([table, pd.DataFrame(noise).add_prefix("c")], axis=1)
+    path = tmp_path / "wide.parquet"
+    wide.to_parquet(path, row_group_size=16)
+    meta = pq.read_metadata(path)
+    spoilt = bytearray(path.read_bytes())
+    for group in range(meta.num_row_groups):
+        for j in range(meta.num_columns):
+            chunk = meta.row_group(group).column(j)
+            if chunk.path_in_schema not in used:
+                start = chunk.dictionary_page_offset or chunk.data_page_offset
+                spoilt[start : start + chunk.total_compressed_size] = bytes([255]) * chunk.total_compressed_size
+    path.write_bytes(spoilt)
+    columns = [fits.Column(n, "K" if n == "object_id" else "D", array=table[n].to_numpy()) for n in sorted(used)]
+    columns += [fits.Column(f"C{i}", "4A", array=np.full(len(table), b"abcd")) for i in range(130)]
+    columns.append(fits.Column("LAST", "PE()", array=np.array([np.ones(3)] * len(table), dtype=object)))
+    fits_table(tmp_path / "wide.fits", *columns)
+    spoilt = (tmp_path / "wide.fits").read_bytes()
+    (tmp_path / "wide.fits").write_bytes(spoilt.replace(b"abcd", b"\xff\xfe\xfd\xfc"))
+    for name, unused in (("wide.parquet", "c7"), ("wide.fits", "C7")):
+        found = read(config(tmp_path / name, columns={"mag": "mag"}))
+        pd.testing.assert_frame_equal(found, table[["object_id", "ra", "dec", "mag"]], obj=name)
+        with pytest.raises(CatalogueError):
+            read(config(tmp_path / name, columns={"mag": unused}))
+
+
+def test_positions_in_radians(tmp_path):
+    """As in the tables of Rubin's afw: coord_ra and coord_dec with TUNIT 'rad', and flags as bits."""
+    fits_table(
+        tmp_path / "src.fits",
+        fits.Column("flags", "12X", array=np.zeros((3, 12), bool)),
+        fits.Column("id", "K", array=np.arange(3)),
+        fits.Column("coord_ra", "D", unit="rad", array=np.deg2rad([0.0, 150.1, np.nan])),
+        fits.Column("coord_dec", "D", unit="rad", array=np.deg2rad([-89.0, 2.2, 0.0])),
+        fits.Column("theta", "D", unit="rad", array=np.array([1.0, 2.0, 3.0])),
+    )
+    cfg = config(
+        tmp_path / "src.fits", id_column="id", ra_column="coord_ra", dec_column="coord_dec", columns={"t": "theta"}
+    )
+    found = read(cfg)
+    np.testing.assert_allclose(found["ra"], [0.0, 150.1, np.nan], rtol=1e-15)
+    np.testing.assert_allclose(found["dec"], [-89.0, 2.2, 0.0], rtol=1e-15)
+    assert found["t"].tolist() == [1.0, 2.0, 3.0], "only positions have a unit of their own here"
+
+
 def test_hdu_by_name_or_number(tmp_path):
     columns = [fits.Column(n, "D", array=np.arange(2.0)) for n in ("RA", "DEC")] + [
         fits.Column("ID", "J", array=[1, 2])

@@ -1,5 +1,6 @@
 """All ways of reading an image give astropy's pixels, bit by bit."""
 
+import bz2
 import gzip
 import shutil
 from pathlib import Path
@@ -97,11 +98,30 @@ def test_lossless_floats(tmp_path):
     check(path, 1)
 
 
-def test_gzipped_file(tmp_path):
+@pytest.mark.parametrize(("codec", "compress"), [("gzip", gzip.compress), ("bzip2", bz2.compress)])
+def test_file_compressed_as_a_whole(tmp_path, codec, compress):
     path = write(tmp_path / "tile.fits", noise(SHAPE))
-    zipped = tmp_path / "tile.fits.gz"
-    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    zipped = tmp_path / "tile.fits.z"
+    zipped.write_bytes(compress(path.read_bytes()))
+    assert find_image(zipped, 0).layout.codec == codec
     check(zipped, 0)
+    tiled = write(tmp_path / "tile.fits.fz", noise(SHAPE), codec="RICE_1", tile_shape=(1, SHAPE[1]))
+    zipped.write_bytes(compress(tiled.read_bytes()))
+    check(zipped, 1)
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "flipped", "first block"])
+def test_broken_bzip2(tmp_path, spoil):
+    path = write(tmp_path / "tile.fits", noise((900, 400)))
+    zipped = tmp_path / "tile.fits.bz2"
+    data = bytearray(bz2.compress(path.read_bytes()))
+    if spoil == "truncated":
+        del data[-len(data) // 3 :]
+    else:
+        data[10 if spoil == "first block" else len(data) * 2 // 3] ^= 255
+    zipped.write_bytes(data)
+    text = failure(zipped, "whole", 0)
+    assert text.startswith(f"{zipped} is truncated or corrupt (") or "its pixels cannot be decoded" in text
 
 
 @pytest.mark.parametrize("seed", [1, 5000, 9998, 10000])

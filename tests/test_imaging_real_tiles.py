@@ -13,7 +13,8 @@ from small_tiles import reference
 from survey_scan import config
 from survey_scan.cutouts import cut_partition
 from survey_scan.imaging.base import Cutouts
-from survey_scan.imaging.tiles import read_tile_info, tile_file, world_to_pixel
+from survey_scan.imaging.tiles import hdu_of, read_tile_info, tile_file, world_to_pixel
+from survey_scan.imaging.wcs import pixel_to_world
 from survey_scan.schema import Status
 
 BRICKS = "coadd/{tile:.3}/{tile}/legacysurvey-{tile}-image-{band}.fits.fz"
@@ -29,11 +30,12 @@ def located(images: config.Images, ids: np.ndarray, ra: np.ndarray, dec: np.ndar
     return frame.sort_values(["tile", "y", "x", "object_id"], ignore_index=True)
 
 
-def check(found: Cutouts, targets: pd.DataFrame, images: config.Images, spec: config.Cutouts, hdu: int | str) -> None:
+def check(found: Cutouts, targets: pd.DataFrame, images: config.Images, spec: config.Cutouts) -> None:
     for b, band in enumerate(spec.bands):
         for tile, rows in targets.groupby("tile"):
             with fits.open(tile_file(images, str(tile), band)) as file:
-                data, wcs = file[hdu].data, WCS(file[hdu].header)
+                hdu = file[hdu_of(images.hdu, band)]
+                data, wcs = hdu.data, WCS(hdu.header)
             for i, row in rows.iterrows():
                 expected = reference(data, wcs, row.ra, row.dec, spec.size)
                 np.testing.assert_array_equal(found.image[i, :, :, b], expected)
@@ -55,7 +57,7 @@ def test_des_like_tile(survey_data, size):
         targets = located(images, table["COADD_OBJECT_ID"], table["RA"], table["DEC"], table["TILENAME"].astype(str))
     found = cut_partition(targets, images, spec, 0.263)
     assert found.problems == []
-    check(found, targets, images, spec, "SCI")
+    check(found, targets, images, spec)
     x, y = targets["x"], targets["y"]
     low = np.ceil(np.minimum(x, y) - size / 2) < 0
     high = np.ceil(np.maximum(x, y) - size / 2) + size > 2000
@@ -81,7 +83,7 @@ def test_legacy_surveys_bricks(survey_data, size):
     assert len(targets) == 38
     found = cut_partition(targets, images, spec, 0.262)
     assert found.problems == [] and found.reads == {"sections": 12}
-    check(found, targets, images, spec, 1)
+    check(found, targets, images, spec)
 
 
 def test_positions_are_those_of_the_tractor(survey_data):
@@ -106,8 +108,66 @@ def test_kids_tile_in_nine_bands(survey_data):
         targets = located(images, np.arange(len(table)), table["RAJ2000"], table["DECJ2000"], tiles)
     found = cut_partition(targets, images, spec, 0.3)
     assert found.problems == []
-    check(found, targets, images, spec, 1)
+    check(found, targets, images, spec)
     assert (found.status == Status.PARTLY_COVERED).sum() > 0
+
+
+def scattered(images: config.Images, tile: str, n: int = 40) -> pd.DataFrame:
+    """Targets all over a tile."""
+    info = read_tile_info(images, tile)
+    y, x = np.random.default_rng(4).uniform(0, info.shape, (n, 2)).T
+    return located(images, np.arange(n), *pixel_to_world(info.cards, x, y), np.full(n, tile, dtype=object))
+
+
+def test_legacy_surveys_viewer_gives_bands_and_weights_in_one_file(survey_data):
+    images = config.Images(
+        files=str(survey_data / "legacysurvey/viewer_cutout/cutout_{tile}.fits"),
+        bands=["g", "r", "z"],
+        hdu={"g": 1, "r": 3, "z": 5},
+        weight=config.Weight(hdu={"g": 2, "r": 4, "z": 6}),
+    )
+    spec, targets = config.Cutouts(bands=["z", "g"], size=32), scattered(images, "59.1067_-30.4848")
+    found = cut_partition(targets, images, spec, 0.262)
+    assert found.problems == [] and sum(found.reads.values()) == 2
+    check(found, targets, images, spec)
+
+
+def test_euclid_gives_its_bands_and_those_of_others_in_one_file(survey_data):
+    images = config.Images(
+        files=str(survey_data / "euclid/q1_lens_{tile}.fits"),
+        bands=["VIS", "NIR_Y", "NIR_H", "DES_G"],
+        hdu="{band}_BGSUB",
+        weight=config.Weight(hdu="{band}_RMS"),  # without a WCS of its own
+    )
+    spec, targets = config.Cutouts(bands=["VIS", "NIR_H", "DES_G"], size=41), scattered(images, "102018665")
+    found = cut_partition(targets, images, spec, 0.1)
+    assert found.problems == []
+    check(found, targets, images, spec)
+    lens = located(images, np.arange(1), np.array([57.0040]), np.array([-50.7753]), np.array(["102018665"], object))
+    assert np.hypot(lens["x"] - 49.5, lens["y"] - 49.5).iloc[0] < 5
+
+
+def test_hsc_masks_planes_of_bits(survey_data):
+    folder, tile = survey_data / "hsc/das_cutout_gri", "222.51551376,0.09749601_300x300"
+    with fits.open(folder / f"{tile}_i.fits") as file:
+        planes = {name: file[2].header[name] for name in ("MP_SAT", "MP_NO_DATA", "MP_BRIGHT_OBJECT", "MP_INTRP")}
+        masked = (file[2].data & sum(1 << plane for plane in planes.values())) != 0
+    images = config.Images(
+        files=str(folder / "{tile}_{band}.fits"),
+        bands=["g", "r", "i"],
+        hdu=1,
+        mask=config.Mask(hdu=2, bits=list(planes.values())),
+    )
+    spec, targets = config.Cutouts(bands=["i", "r", "g"], size=48, max_bad_fraction=0), scattered(images, tile)
+    found = cut_partition(targets, images, spec, 0.168)
+    assert found.problems == []
+    check(found, targets, images, spec)
+    inside = np.flatnonzero(found.status != Status.PARTLY_COVERED)
+    assert len(inside) > 5
+    for i in inside:
+        y0, x0 = int(np.ceil(targets["y"][i] - 24)), int(np.ceil(targets["x"][i] - 24))
+        assert found.bad_fraction[i, 0] == pytest.approx(masked[y0 : y0 + 48, x0 : x0 + 48].mean(), abs=1e-6)
+    assert (found.bad_fraction[inside, 0] > 0).any()
 
 
 def test_dr6_brick_has_no_band_r(survey_data, tmp_path):
@@ -116,8 +176,6 @@ def test_dr6_brick_has_no_band_r(survey_data, tmp_path):
     info = read_tile_info(images, "0959p805")
     assert info.band == "g" and info.pixel_scale == pytest.approx(0.262, rel=1e-4)
     rng = np.random.default_rng(0)
-    from survey_scan.imaging.wcs import pixel_to_world
-
     ra, dec = pixel_to_world(info.cards, *rng.uniform(0, 3600, (2, 30)))
     targets = located(images, np.arange(30), ra, dec, np.full(30, "0959p805", dtype=object))
     spec = config.Cutouts(bands=["g", "r", "z"], size=64)
@@ -126,7 +184,7 @@ def test_dr6_brick_has_no_band_r(survey_data, tmp_path):
     assert found.problems == [f"tile 0959p805, band r: {missing} does not exist"]
     assert (found.status == Status.MISSING).all() and np.isnan(found.image[..., 1]).all()
     both = Cutouts(found.image[..., ::2], found.status, found.bad_fraction)
-    check(both, targets, images, config.Cutouts(bands=["g", "z"], size=64), 1)
+    check(both, targets, images, config.Cutouts(bands=["g", "z"], size=64))
 
 
 def test_truncated_brick_is_not_read_in_its_kept_half(survey_data, tmp_path):

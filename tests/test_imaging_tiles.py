@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from astropy.io import fits
 from small_tiles import header, noise, write
@@ -9,7 +8,8 @@ from small_tiles import header, noise, write
 from survey_scan.config import Images
 from survey_scan.errors import ImageError, TileError
 from survey_scan.imaging.cost import Layout
-from survey_scan.imaging.tiles import CORNERS, hdu_of, list_tiles, read_tile_info, tile_file, tile_table, world_to_pixel
+from survey_scan.imaging.tile_index import CORNERS
+from survey_scan.imaging.tiles import hdu_of, list_tiles, read_tile_info, tile_file, tile_table, world_to_pixel
 from survey_scan.schema import Status
 
 
@@ -137,81 +137,3 @@ def test_no_tiles_at_all(tmp_path):
     with pytest.raises(ImageError) as caught:
         tile_table(images(tmp_path / "{tile}_{band}.fits"))
     assert str(caught.value) == f"no file matches images.files '{tmp_path}/{{tile}}_{{band}}.fits' with a band of g, r."
-
-
-# index
-
-
-@pytest.fixture
-def index() -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    return pd.DataFrame(
-        {"TILE": ["0010", "B"], **{name.upper(): rng.uniform(0, 90, 2) for name in CORNERS}, "AREA": [1.0, 2.0]}
-    )
-
-
-@pytest.mark.parametrize("kind", ["comma.csv", "semicolon.csv", "index.parquet", "index.fits"])
-def test_index_files(tmp_path, index, kind):
-    path = tmp_path / kind
-    if kind.endswith("csv"):
-        index.to_csv(path, index=False, sep="," if kind.startswith("comma") else ";")
-    elif kind.endswith("parquet"):
-        index.to_parquet(path)
-    else:
-        columns = [fits.Column("tile", "8A", array=np.array(["0010", "B"]))]
-        columns += [fits.Column(name, "D", array=index[name].to_numpy()) for name in index if name != "TILE"]
-        columns.append(fits.Column("matrix", "4D", array=np.zeros((2, 4))))
-        fits.BinTableHDU.from_columns(columns).writeto(path)
-    table = tile_table(images("/data/{tile}.fits", index=str(path)))
-    assert table.columns.tolist() == ["tile", *CORNERS, "problem"]
-    assert table["tile"].tolist() == ["0010", "B"]  # text, with its zeros
-    assert table["problem"].tolist() == ["", ""]
-    np.testing.assert_array_equal(table[CORNERS], index[[name.upper() for name in CORNERS]])
-
-
-def broken_index(path: Path) -> str:
-    with pytest.raises(ImageError) as caught:
-        tile_table(images("/data/{tile}.fits", index=str(path)))
-    return str(caught.value)
-
-
-def test_index_that_cannot_be_used(tmp_path, index):
-    path = tmp_path / "index.csv"
-    assert broken_index(path) == f"images.index {path} does not exist."
-    index.drop(columns=["RA3", "DEC4"]).to_csv(path, index=False)
-    assert broken_index(path) == (
-        f"images.index {path} has no column ra3, dec4; it has tile, ra1, dec1, ra2, dec2, dec3, ra4, area. "
-        "It needs tile and the sky positions of the corners ra1, dec1 ... ra4, dec4 in degrees."
-    )
-    pd.concat([index, index[:1]]).to_csv(path, index=False)
-    assert broken_index(path) == f"images.index {path} has tile '0010' more than once."
-    parquet = tmp_path / "index.parquet"
-    parquet.write_bytes(b"no parquet")
-    assert broken_index(parquet).startswith(f"images.index {parquet} cannot be read as CSV, FITS or parquet (")
-
-
-def test_index_with_a_corner_that_is_no_number(tmp_path, index):
-    path = tmp_path / "index.csv"
-    index.astype({"RA2": object}).assign(RA2=["?", 3.0]).to_csv(path, index=False)
-    table = tile_table(images("/data/{tile}.fits", index=str(path)))
-    assert table["problem"].tolist() == ["a corner is not a number in images.index", ""]
-
-
-def test_real_tiles_lie_where_their_survey_says(survey_data):
-    """The corners of Legacy Surveys bricks against the survey's own table of bricks."""
-    folder = survey_data / "legacysurvey" / "pipeline_bricks"
-    template = folder / "coadd/{tile:.3}/{tile}/legacysurvey-{tile}-image-{band}.fits.fz"
-    table = tile_table(images(template, ("g", "r", "z"), hdu=1))
-    bricks = fits.getdata(folder / "survey-bricks.fits.gz", 1)
-    centres = {
-        str(name): (ra, dec) for name, ra, dec in zip(bricks["BRICKNAME"], bricks["RA"], bricks["DEC"], strict=True)
-    }
-    assert table["tile"].tolist() == ["0091p035", "0285m165", "1102p240", "1773p595"]
-    for row in table.itertuples():
-        ra, dec = centres[row.tile]
-        half = 1800 * 0.262 / 3600
-        np.testing.assert_allclose(
-            [row.dec1, row.dec2, row.dec3, row.dec4], [dec - half] * 2 + [dec + half] * 2, atol=2e-3
-        )
-        offsets = (np.array([row.ra1, row.ra2, row.ra3, row.ra4]) - ra) * np.cos(np.deg2rad(dec))
-        np.testing.assert_allclose(offsets, [half, -half, -half, half], atol=2e-3)

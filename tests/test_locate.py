@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from survey_scan.errors import ImageError
-from survey_scan.imaging.tiles import CORNERS
+from survey_scan.imaging.tile_index import CORNERS
 from survey_scan.plan.locate import locate, polygons, refuse_nowhere
 
 

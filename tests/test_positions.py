@@ -7,7 +7,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from survey_scan.config import Images
-from survey_scan.imaging.tiles import CORNERS
+from survey_scan.imaging.tile_index import CORNERS
 from survey_scan.plan import positions
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from small_tiles import reference
 
 from survey_scan.cli import main
+from survey_scan.schema import Status
 
 DES = {
     "catalogue": {
@@ -81,6 +82,37 @@ def test_scan(survey_data, scheduler, tmp_path, folder, sections, n_objects, lea
     outside = (targets["tile"] == "").to_numpy()
     assert np.isnan(store["image"][: len(targets)][outside]).all()
     assert Path(run / "failures.csv").exists()
+
+
+def test_bricks_by_the_table_of_the_survey(survey_data, scheduler, tmp_path):
+    """The survey's table lists bricks of which there is no file: their targets are missing, those of others scored."""
+    data = survey_data / "legacysurvey" / "pipeline_bricks"
+    here = tmp_path / "coadd"
+    for brick in ("0285m165", "0091p035", "1773p595"):  # not 1102p240
+        (here / brick[:3]).mkdir(parents=True)
+        (here / brick[:3] / brick).symlink_to(data / "coadd" / brick[:3] / brick)
+    config = yaml.safe_load(yaml.safe_dump(BRICKS))
+    config["catalogue"]["files"] = str(data / config["catalogue"]["files"])
+    config["images"] |= {"index": str(data / "survey-bricks.fits.gz")}
+    config |= {"model": {"path": "loopback"}}
+    plans = {}
+    for name in ("index", "named"):
+        config["run"] = {"name": name}
+        if name == "named":  # each object's brick as the catalogue has it: then no table is needed
+            del config["images"]["index"]
+            config["catalogue"]["tile_column"] = "BRICKNAME"
+        (tmp_path / "real.yaml").write_text(yaml.safe_dump(config))
+        words = ["run", str(tmp_path / "real.yaml"), "--scheduler", scheduler]
+        result = CliRunner().invoke(main, words, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        run = tmp_path / "runs" / name
+        plans[name] = pd.concat([pd.read_parquet(p) for p in sorted((run / "targets").iterdir())], ignore_index=True)
+        store = zarr.open_group(run / "cutouts.zarr", mode="r")
+        missing = (plans[name]["tile"] == "1102p240").to_numpy()
+        assert missing.sum() == 2
+        np.testing.assert_array_equal(store["status"][: len(missing)] == Status.MISSING, missing)
+    pd.testing.assert_frame_equal(plans["index"], plans["named"])
+    assert (plans["index"]["tile"] == plans["index"]["brick"]).all()
 
 
 def test_ids_of_sweeps_are_qualified_by_release(survey_data):

@@ -138,9 +138,10 @@ def read_slice(piece: Slice, config: Catalogue, types: dict[str, Type]) -> pd.Da
     Returns
     -------
     DataFrame
-        object_id (int64, uint64 or str), ra, dec (float64, deg, NaN if missing), tile (str, if configured), then
-        ``config.columns`` and ``config.magnitudes``. In columns of decimal numbers, what is missing in the file or
-        equals one of ``config.missing`` is NaN; the sentinels do not count in positions.
+        object_id (int64, uint64 or str), ra, dec (float64, deg, also where a FITS file has radians and says so; NaN if
+        missing), tile (str, if configured), then ``config.columns`` and ``config.magnitudes``. In columns of decimal
+        numbers, what is missing in the file or equals one of ``config.missing`` is NaN; the sentinels do not count in
+        positions.
 
     Raises
     ------
@@ -167,6 +168,9 @@ def read_slice(piece: Slice, config: Catalogue, types: dict[str, Type]) -> pd.Da
             found[name] = Read(flat, gaps)
         else:
             found[name] = Read(values, missing)
+    for name in {config.ra_column, config.dec_column}:
+        if table.columns[sources[name].name].radians:  # as in the tables of Rubin's afw
+            found[name] = Read(np.rad2deg(found[name].values), found[name].missing)
     return _table(config, types, found, piece.path)
 
 

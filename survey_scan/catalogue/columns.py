@@ -34,12 +34,15 @@ class Column:
         Elements of a vector column, 1 of others.
     note : str
         The type's name in the file.
+    radians : bool
+        Whether the file says that the values are angles in radians.
     """
 
     type: Type | None
     nullable: bool = False
     length: int = 1
     note: str = ""
+    radians: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import glob
 from pathlib import Path
 from typing import Literal
 
-from survey_scan.catalogue import parquet
 from survey_scan.catalogue.columns import listed
+from survey_scan.catalogue.hats import files_of
 from survey_scan.errors import CatalogueError
 
 Format = Literal["fits", "parquet", "csv"]
@@ -28,7 +28,7 @@ def find_files(patterns: list[str]) -> list[str]:
             raise CatalogueError(f"catalogue.files: no file matches '{pattern}'. {_neighbours(pattern)}")
         for match in matches:
             path = Path(match)
-            inside = parquet.files_of(path) if path.is_dir() else [path]
+            inside = files_of(path) if path.is_dir() else [path]
             if not inside:
                 raise CatalogueError(f"catalogue.files: folder {path} holds no Parquet files. Name the files in it.")
             found.update({str(file): None for file in inside})

@@ -90,7 +90,8 @@ def _column(info: dict[str, Any], header: Any, number: int) -> Column:
     elif letter == "K" and info["tzero"] != 0:
         kind = "uint64"
     nullable = header.get(f"TNULL{number}") is not None and kind in ("int64", "uint64")
-    return Column(kind, nullable, int(info["repeat"]))
+    radians = str(header.get(f"TUNIT{number}", "")).strip().lower() in ("rad", "radian", "radians")
+    return Column(kind, nullable, int(info["repeat"]), radians=radians)
 
 
 def _letter(info: dict[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """Parquet files: only the columns asked for are read, in runs of whole row groups."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,14 +111,3 @@ def _open(path: str) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise CatalogueError(f"catalogue.files: {path} cannot be read as Parquet ({error}). Fetch it again.") from None
-
-
-def files_of(folder: Path) -> list[Path]:
-    """The Parquet files of a folder, in order; of a HATS catalogue, those of its ``dataset``.
-
-    Left out are names that begin with ``_`` or ``.`` and HATS's ``data_thumbnail.parquet``, whose rows stand in the
-    other files too.
-    """
-    root = folder / "dataset" if (folder / "hats.properties").exists() else folder
-    found = (p for pattern in ("*.parquet", "*.pq") for p in root.rglob(pattern))
-    return sorted(p for p in found if p.is_file() and p.name[0] not in "_." and p.name != "data_thumbnail.parquet")

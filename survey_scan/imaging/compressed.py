@@ -30,7 +30,7 @@ def read_rows(hdu: ImageHdu, y0: int, y1: int) -> NDArray[Any]:
     Parameters
     ----------
     hdu : ImageHdu
-        A tile-compressed image in a file that is not gzipped.
+        A tile-compressed image in a file that is not compressed as a whole.
     y0, y1 : int
         ``0 <= y0 < y1 <= height``.
 

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 Mode = Literal["rows", "whole", "sections"]
 Indices = NDArray[np.int64]
 
-#: Most bytes of float32 pixels held at once, unless one target's rows, or a gzipped image, are more than that.
+#: Codecs of a file that is compressed as a whole, which can only be read from its beginning.
+FILE_CODECS = ("gzip", "bzip2")
+
+#: Most bytes of float32 pixels held at once, unless one target's rows, or an image in a gzipped file, are more than that.
 STRIP_BYTES = 96 * 2**20
 
 
@@ -25,7 +28,7 @@ class Layout:
     Attributes
     ----------
     codec : str
-        ``none``, ``gzip`` (the file as a whole), or the value of ZCMPTYPE.
+        ``none``, one of :data:`FILE_CODECS`, or the value of ZCMPTYPE.
     shape : tuple of int
         Rows and columns of the image.
     tile : tuple of int
@@ -95,7 +98,7 @@ def choose(layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -
     Returns
     -------
     mode : str
-        ``whole`` for a gzipped file; else the cheapest, where ``whole`` must fit into ``STRIP_BYTES``.
+        ``whole`` for a file compressed as a whole; else the cheapest, where ``whole`` must fit into ``STRIP_BYTES``.
     boxes : list of Box
         Every window lies in the box that names it.
     """
@@ -106,7 +109,7 @@ def choose(layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -
 
 def allowed(layout: Layout) -> tuple[Mode, ...]:
     """The ways an image may be read; on a tie the first is taken."""
-    if layout.codec == "gzip":
+    if layout.codec in FILE_CODECS:
         return ("whole",)
     return ("whole", "rows", "sections") if layout.image_bytes <= STRIP_BYTES else ("rows", "sections")
 
@@ -150,6 +153,6 @@ def work(layout: Layout, calls: Indices) -> tuple[int, int, int]:
 
 def strip_bytes(layout: Layout, size: int) -> int:
     """Most bytes of float32 pixels :func:`choose` ever has read by one call, for cutouts of ``size``."""
-    if layout.codec == "gzip":
+    if layout.codec in FILE_CODECS:
         return layout.image_bytes
     return min(layout.image_bytes, max(STRIP_BYTES, 4 * size * layout.shape[1]))

@@ -5,6 +5,7 @@ and it compares what each header promises with the size of the file, without whi
 ``.fz`` reads as if nothing were wrong.
 """
 
+import bz2
 import errno
 import gzip
 import math
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from survey_scan.errors import TileError
-from survey_scan.imaging.cost import Layout
+from survey_scan.imaging.cost import FILE_CODECS, Layout
 from survey_scan.imaging.wcs import wcs_cards
 from survey_scan.schema import Status
 
@@ -25,6 +26,7 @@ BLOCK = 2880
 CARD = 80
 _STRING = re.compile(r"\s*'((?:[^']|'')*)'")
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
+_MAGIC = dict(zip(FILE_CODECS, (b"\x1f\x8b", b"BZh"), strict=True))
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -87,7 +89,7 @@ def find_image(path: Path, hdu: int | str) -> ImageHdu:
     Parameters
     ----------
     path : Path
-        ``.fits``, ``.fits.fz`` or ``.fits.gz``.
+        ``.fits``, ``.fits.fz``, ``.fits.gz`` or ``.fits.bz2``; told by its bytes, not by its name.
     hdu : int or str
         Number, or EXTNAME in any case.
 
@@ -104,9 +106,10 @@ def find_image(path: Path, hdu: int | str) -> ImageHdu:
         size = path.stat().st_size
         if size == 0:
             raise unreadable(path, "is empty (0 bytes)")
-        zipped = file.read(2) == b"\x1f\x8b"
+        start = file.read(3)
+        zipped = next((codec for codec, magic in _MAGIC.items() if start.startswith(magic)), "")
         if zipped:
-            file = cast(IO[bytes], opened.enter_context(gzip.open(path)))
+            file = opened.enter_context(decompressed(path, zipped))
         seen: list[_Hdu] = []
         for found in _walk(path, file, None if zipped else size):
             seen.append(found)
@@ -118,6 +121,11 @@ def find_image(path: Path, hdu: int | str) -> ImageHdu:
     raise unreadable(path, f"has no HDU {hdu!r}; {_images(seen)}")
 
 
+def decompressed(path: Path, codec: str) -> IO[bytes]:
+    """A file compressed as a whole by one of :data:`FILE_CODECS`, open for reading what it holds."""
+    return cast(IO[bytes], gzip.open(path) if codec == "gzip" else bz2.open(path))
+
+
 def unreadable(where: object, why: str) -> TileError:
     """The error for a file, or an HDU, that is there but cannot be used."""
     return TileError(Status.UNREADABLE, f"{where} {why}")
@@ -125,7 +133,7 @@ def unreadable(where: object, why: str) -> TileError:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what a missing, forbidden or broken gzip file raises into a TileError.
+    """Turn what a missing, forbidden or broken file (compressed as a whole) raises into a TileError.
 
     Failures of the file system itself (EIO, ESTALE, out of memory or of file handles) pass: they say nothing about
     the survey, and the partition is tried again.
@@ -135,6 +143,8 @@ def reading(path: Path) -> Iterator[None]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise unreadable(path, f"is truncated or corrupt ({error})") from error
     except OSError as error:
+        if error.errno is None:  # bzip2, not the file system
+            raise unreadable(path, f"is truncated or corrupt ({error})") from error
         if error.errno in _MISSING:
             raise TileError(Status.MISSING, f"{path} does not exist") from error
         if error.errno in _REFUSED:
@@ -244,7 +254,7 @@ def _data_bytes(values: dict[str, Any]) -> int:
     return abs(int(values["BITPIX"])) // 8 * _integer(values, "GCOUNT", 1) * elements
 
 
-def _image(path: Path, hdu: _Hdu, zipped: bool) -> ImageHdu:
+def _image(path: Path, hdu: _Hdu, zipped: str) -> ImageHdu:
     values = hdu.values
     z = "Z" if values.get("ZIMAGE") is True else ""
     try:
@@ -255,7 +265,7 @@ def _image(path: Path, hdu: _Hdu, zipped: bool) -> ImageHdu:
         raise unreadable(f"{path}[{hdu.number}]", f"has a header that makes no sense ({error!r})") from error
     if not (width and height and all(tile)):
         raise unreadable(f"{path}[{hdu.number}]", f"has no pixels ({width} x {height})")
-    codec = "gzip" if zipped else str(values.get("ZCMPTYPE", "")).replace("RICE_ONE", "RICE_1") if z else "none"
+    codec = zipped or (str(values.get("ZCMPTYPE", "")).replace("RICE_ONE", "RICE_1") if z else "none")
     blanks = any(keyword in values for keyword in ("BLANK", "ZBLANK"))
     datasum = str(values.get("DATASUM", "")).strip()
     return ImageHdu(

@@ -1,6 +1,5 @@
 """One image open for reading boxes of pixels."""
 
-import gzip
 import struct
 import warnings
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_scan.imaging.compressed import read_rows
-from survey_scan.imaging.cost import Mode
-from survey_scan.imaging.fits_header import ImageHdu, reading, unreadable
+from survey_scan.imaging.cost import FILE_CODECS, Mode
+from survey_scan.imaging.fits_header import ImageHdu, decompressed, reading, unreadable
 
 #: A compressed HDU up to this size is compared with its DATASUM even if only parts of it are wanted: reading it whole
 #: is one request to a parallel file system. Larger ones are compared when they are read whole.
@@ -49,7 +48,7 @@ class FitsImage:
         """
         hdu = self.hdu
         whole = self.mode == "whole" or hdu.nbytes <= CHECKED_BYTES
-        if hdu.datasum is not None and hdu.layout.codec not in ("none", "gzip") and whole:
+        if hdu.datasum is not None and hdu.layout.codec not in ("none", *FILE_CODECS) and whole:
             with reading(hdu.path):
                 found = datasum_residue(hdu.path, hdu.offset, hdu.nbytes)
             if found != hdu.datasum % 0xFFFF:
@@ -75,7 +74,7 @@ class FitsImage:
         """
         hdu = self.hdu
         with _decoding(hdu):
-            if hdu.layout.codec in ("none", "gzip") or (self.mode == "sections" and hdu.plain):
+            if hdu.layout.codec in ("none", *FILE_CODECS) or (self.mode == "sections" and hdu.plain):
                 pixels = self._pixels[y0:y1, x0:x1]
             else:
                 pixels = read_rows(hdu, y0, y1)[:, x0:x1]
@@ -89,14 +88,14 @@ class FitsImage:
             kind = "f" if hdu.bitpix < 0 else "u" if hdu.bitpix == 8 else "i"
             dtype = np.dtype(f">{kind}{abs(hdu.bitpix) // 8}")
             return np.memmap(hdu.path, dtype=dtype, mode="r", offset=hdu.offset, shape=hdu.layout.shape)
-        if hdu.layout.codec not in ("none", "gzip"):
+        if hdu.layout.codec not in ("none", *FILE_CODECS):
             import fitsio
 
             return self._files.enter_context(fitsio.FITS(str(hdu.path)))[hdu.number]
         from astropy.io import fits
 
-        if hdu.layout.codec == "gzip":
-            with gzip.open(hdu.path) as file:
+        if hdu.layout.codec in FILE_CODECS:
+            with decompressed(hdu.path, hdu.layout.codec) as file:
                 data = file.read()  # to the end, where the checksum is
             return self._files.enter_context(fits.HDUList.fromstring(data))[hdu.number].data
         # not mapped: astropy cannot apply BSCALE, BZERO and BLANK to what is

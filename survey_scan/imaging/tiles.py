@@ -18,9 +18,9 @@ from survey_scan.errors import ImageError, TileError
 from survey_scan.imaging import wcs
 from survey_scan.imaging.cost import Layout
 from survey_scan.imaging.fits_header import ImageHdu, find_image, unreadable
+from survey_scan.imaging.tile_index import CORNERS, read_index
 from survey_scan.schema import Status
 
-CORNERS = [f"{axis}{i}" for i in (1, 2, 3, 4) for axis in ("ra", "dec")]
 _WILD = ("*", "?")
 
 
@@ -105,14 +105,23 @@ def list_tiles(images: Images) -> list[str]:
     ImageError
         If the template has no ``{tile}`` from which the whole name could be read.
     """
-    tiles: set[str] = set()
+    return sorted(set(find_tiles(images)))
+
+
+def find_tiles(images: Images) -> Iterator[str]:
+    """Names of tiles, one a file, as they are found: for whoever needs only some of them.
+
+    Raises
+    ------
+    ImageError
+        As :func:`list_tiles`.
+    """
     for band in images.bands if "{band" in images.files else images.bands[:1]:
         pattern, expression = _patterns(images.files, band)
         for path in _glob(pattern):
             match = expression.fullmatch(path)
             if match and _matches(_fill(images.files, match["tile"], band), path):
-                tiles.add(match["tile"])
-    return sorted(tiles)
+                yield match["tile"]
 
 
 def read_tile_info(images: Images, tile: str) -> TileInfo:
@@ -144,7 +153,8 @@ def tile_table(images: Images) -> pd.DataFrame:
     -------
     DataFrame
         Columns ``tile``, ``ra1``, ``dec1`` … ``ra4``, ``dec4`` (degrees, in order around the tile) and ``problem``:
-        empty, or why the corners are NaN. From ``images.index`` if there is one, else from the header of each tile.
+        empty, or why the corners are NaN. From ``images.index`` if there is one
+        (:func:`survey_scan.imaging.tile_index.read_index`), else from the header of each tile.
 
     Raises
     ------
@@ -152,7 +162,7 @@ def tile_table(images: Images) -> pd.DataFrame:
         If the index cannot be used, or there is no tile at all.
     """
     if images.index is not None:
-        return _read_index(Path(images.index))
+        return read_index(Path(images.index))
     tiles = list_tiles(images)
     if not tiles:
         raise ImageError(f"no file matches images.files {images.files!r} with a band of {', '.join(images.bands)}.")
@@ -235,41 +245,3 @@ def _matches(filled: str, path: str) -> bool:
     """Whether a filled-in template, which may still hold wildcards, names a path."""
     parts = re.escape(filled).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
     return re.fullmatch(parts, path) is not None
-
-
-def _read_index(path: Path) -> pd.DataFrame:
-    """The tile index of a survey; see :func:`tile_table`."""
-    try:
-        frame = _read_table(path)
-    except FileNotFoundError as error:
-        raise ImageError(f"images.index {path} does not exist.") from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"images.index {path} cannot be read as CSV, FITS or parquet ({error}).") from error
-    frame.columns = frame.columns.str.strip().str.lower()
-    missing = [name for name in ("tile", *CORNERS) if name not in frame]
-    if missing:
-        raise ImageError(
-            f"images.index {path} has no column {', '.join(missing)}; it has {', '.join(frame.columns)}. "
-            "It needs tile and the sky positions of the corners ra1, dec1 ... ra4, dec4 in degrees."
-        )
-    table = pd.DataFrame({"tile": frame["tile"].astype(str).str.strip()})
-    for name in CORNERS:
-        table[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
-    table["problem"] = np.where(table[CORNERS].isna().any(axis=1), "a corner is not a number in images.index", "")
-    twice = table["tile"][table["tile"].duplicated()]
-    if len(twice):
-        raise ImageError(f"images.index {path} has tile {twice.iloc[0]!r} more than once.")
-    return table
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    if path.name.endswith((".fits", ".fits.gz", ".fit")):
-        from astropy.io import fits
-
-        data = fits.getdata(path, 1)
-        return pd.DataFrame({name: np.asarray(data[name]).tolist() for name in data.names if data[name].ndim == 1})
-    with path.open() as stream:
-        separator = ";" if ";" in stream.readline() else ","
-    return pd.read_csv(path, sep=separator, dtype=str)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from survey_scan.errors import ImageError
-from survey_scan.imaging.tiles import CORNERS
+from survey_scan.imaging.tile_index import CORNERS
 
 Floats = NDArray[np.float64]
 

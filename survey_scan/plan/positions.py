@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from survey_scan.config import Images
 from survey_scan.errors import TileError
-from survey_scan.imaging.tiles import CORNERS, TileInfo, read_tile_info, tile_file, world_to_pixel
+from survey_scan.imaging.tile_index import CORNERS
+from survey_scan.imaging.tiles import TileInfo, read_tile_info, tile_file, world_to_pixel
 
 Floats = NDArray[np.float64]
 

@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 
-from survey_scan import catalogue, selection
+from survey_scan import catalogue, presets, selection
 from survey_scan.cluster import local, profile
 from survey_scan.cluster.workers import Pool
 from survey_scan.config import Config
@@ -31,6 +32,10 @@ def check(config: Config, say: Callable[[str], None]) -> None:
     UserError
         With all problems, after every part was looked at.
     """
+    if config.survey is not None and config.survey.name in presets.names("survey"):
+        name = config.survey.name
+        open_points = len(presets.survey(name).about.unverified)
+        say(f"survey      {name}: {open_points} points of it nobody has checked, see 'survey_scan surveys {name}'")
     problems: list[str] = []
     for part in (_catalogue, _images, _model):
         try:
@@ -56,9 +61,9 @@ def _catalogue(config: Config) -> Iterator[str]:
 
 def _images(config: Config) -> Iterator[str]:
     names = _tiles(config)
-    sample = _sample(names)
+    sample = _sample(config, names)
     yield f"images      {len(names):,} tiles, bands {', '.join(config.images.bands)}"
-    problems = []
+    problems, usable = [], 0
     for name in sample:
         try:
             info = tiles.read_tile_info(config.images, name)
@@ -73,12 +78,13 @@ def _images(config: Config) -> Iterator[str]:
         for band in config.cutouts.bands:
             try:
                 find_image(tiles.tile_file(config.images, name, band), tiles.hdu_of(config.images.hdu, band))
+                usable += 1
             except TileError as error:
                 problems.append(str(error))
     # A survey has holes: what is wrong with some tiles becomes the status of their targets.
     for problem in problems:
         yield f"            warning: {problem}"
-    if len(problems) >= len(sample) * len(config.cutouts.bands):
+    if not usable:
         raise ImageError(
             "images: none of the tiles looked at can be used. Check images.files, images.hdu and images.bands."
         )
@@ -93,7 +99,13 @@ def _tiles(config: Config) -> list[str]:
     return names
 
 
-def _sample(names: list[str]) -> list[str]:
+def _sample(config: Config, names: list[str]) -> list[str]:
+    """Some of the tiles; if they come from an index, which may list a whole survey, of those that have files."""
+    if config.images.index is not None:
+        with contextlib.suppress(ImageError):  # files do not tell the whole names of their tiles
+            here = set(names) & set(islice(tiles.find_tiles(config.images), SAMPLE))
+            if here:
+                return sorted(here)
     return sorted({names[i * (len(names) - 1) // (SAMPLE - 1)] for i in range(SAMPLE)})
 
 
@@ -102,7 +114,7 @@ def _model(config: Config) -> Iterator[str]:
     yield f"model       {model_check.line(found)}"
     yield from (f"            warning: {warning}" for warning in found["warnings"])
     layouts = []
-    for name in _sample(_tiles(config)):
+    for name in _sample(config, _tiles(config)):
         with contextlib.suppress(TileError):  # told of under "images"
             layouts.append(tiles.read_tile_info(config.images, name).layout)
     projected = memory.project(config, layouts, found["projected_bytes"])
