@@ -191,6 +191,24 @@ def verify(run: Path, as_json: bool) -> None:
         sys.exit(3)
 
 
+@main.command()
+@click.argument("name", required=False)
+def surveys(name: str | None) -> None:
+    """List the surveys a configuration can name, or print the preset of one."""
+    from survey_scan.views import presets
+
+    presets.show("survey", name, _say)
+
+
+@main.command()
+@click.argument("name", required=False)
+def papers(name: str | None) -> None:
+    """List the papers whose cuts a configuration can name, or print those of one."""
+    from survey_scan.views import presets
+
+    presets.show("paper", name, _say)
+
+
 def _run(config: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from survey_scan.config_file import load
     from survey_scan.engine import pipeline

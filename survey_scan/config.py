@@ -37,6 +37,13 @@ class Run(Section):
         return self.directory / self.name
 
 
+class Survey(Section):
+    """The survey whose preset stands under the sections, and the folder its files lie in."""
+
+    name: str
+    root: Path = Field(strict=False)
+
+
 class Magnitude(Section):
     """``zero_point - 2.5 log10(flux / transmission) - extinction * ebv``; NaN where the flux is not positive.
 
@@ -94,8 +101,12 @@ class Catalogue(Section):
 
 
 class Selection(Section):
-    """Derived columns, then cuts in order; a row is selected if every cut is true (NaN is never true)."""
+    """Derived columns, then cuts in order; a row is selected if every cut is true (NaN is never true).
 
+    ``paper`` names a paper whose cuts stand before the others.
+    """
+
+    paper: str | None = None
     define: dict[Identifier, Expression] = {}
     cuts: dict[str, Expression] = {}
     keep: list[Identifier] | None = None
@@ -225,9 +236,13 @@ class Resources(Section):
 
 
 class Config(Section):
-    """A whole configuration."""
+    """A whole configuration.
+
+    ``spelled_out`` says that what ``survey`` and ``selection.paper`` name stands in it already.
+    """
 
     run: Run
+    survey: Survey | None = None
     catalogue: Catalogue
     selection: Selection = Selection()
     images: Images
@@ -235,6 +250,7 @@ class Config(Section):
     model: Model
     ranking: Ranking = Ranking()
     resources: Resources = Resources()
+    spelled_out: bool = False
 
     @model_validator(mode="after")
     def _bands_exist(self) -> Self:

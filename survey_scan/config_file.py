@@ -1,7 +1,7 @@
 """YAML file → :class:`~survey_scan.config.Config`, every problem at once with file:line:column.
 
-YAML is read as version 1.2 has it: ``1e-9`` is a number, ``yes`` and ``on`` are words. Paths in the file are relative to
-the file's own folder; ``~`` and ``$SCRATCH`` are expanded.
+Paths in the file are relative to the file's own folder; ``~`` and ``$SCRATCH`` are expanded. What ``survey`` and
+``selection.paper`` name is put under what the file says, so that the configuration says everything itself.
 """
 
 import difflib
@@ -13,15 +13,15 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from survey_scan import presets
 from survey_scan.config import Config, Run
 from survey_scan.errors import ConfigError
-
-#: Where a value stands: the keys and list positions from the top of the file down to it.
-Location = tuple[str | int, ...]
+from survey_scan.yaml_file import Location, parse, read
 
 #: Keys whose values are paths (or globs of paths), resolved against the folder of the file.
 PATHS: tuple[Location, ...] = (
     ("run", "directory"),
+    ("survey", "root"),
     ("catalogue", "files"),
     ("images", "files"),
     ("images", "index"),
@@ -33,26 +33,6 @@ PATHS: tuple[Location, ...] = (
 
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML with the scalars of YAML 1.2."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
 
 
 def load(path: Path, settings: tuple[str, ...] = ()) -> Config:
@@ -71,12 +51,22 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Config:
     ConfigError
         With every problem found, one a line, each with its place.
     """
-    data, places, problems = read(path, list(Config.model_fields))
+    data, places, problems = read(path, [name for name in Config.model_fields if name != "spelled_out"])
     if isinstance(data.get("run"), dict):
         data["run"].setdefault("directory", str(Run.model_fields["directory"].default))  # a path like any other
     _resolve_paths(data, path.absolute().parent, places, problems)
+    _write_out_name(data)
     for setting in settings:
         _apply(data, places, setting, problems)
+        _write_out_name(data)
+    if isinstance(data.get("survey"), dict):
+        data["survey"].setdefault("root", str(path.absolute().parent))
+    if data.get("spelled_out") is not True:
+        for spell_out in (_spell_out_survey, _spell_out_paper):
+            try:
+                spell_out(data, places, problems)
+            except ConfigError as error:
+                problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
     return validate(Config, data, places, path)
@@ -107,73 +97,56 @@ def dump(config: Config, header: str) -> str:
     return "".join(f"# {line}\n" for line in header.splitlines()) + body
 
 
-def read(path: Path, expected: list[str]) -> tuple[dict[str, Any], dict[Location, str], list[str]]:
-    """Read a YAML file whose top is a mapping.
+def _write_out_name(data: dict[str, Any]) -> None:
+    """``survey: NAME`` is short for ``survey: {name: NAME}``."""
+    if isinstance(data.get("survey"), str):
+        data["survey"] = {"name": data["survey"]}
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    expected : list of str
-        Keys of the top, for the message where there are none.
 
-    Returns
-    -------
-    tuple
-        Plain data, the place of every key and value as ``file:line:column``, and the problems so far.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be read, or is not such a file.
-    """
+def _spell_out_survey(data: dict[str, Any], places: dict[Location, str], problems: list[str]) -> None:
+    """Put the preset that ``survey`` names under the sections."""
+    survey = data.get("survey")
+    if not isinstance(survey, dict) or not isinstance(survey.get("name"), str) or not isinstance(survey["root"], str):
+        return  # there is none, or its model says what is wrong
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; give the YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
-    loader = _Loader(text)
+        preset = presets.file("survey", survey["name"])
+    except ConfigError as error:
+        raise ConfigError(f"{_place(places, ('survey', 'name'))}: {error}") from None
+    _resolve_paths(preset.data, Path(survey["root"]), preset.places, problems)
+    presets.put_under(data, places, preset)
+    data["spelled_out"] = True
+
+
+def _spell_out_paper(data: dict[str, Any], places: dict[Location, str], problems: list[str]) -> None:
+    """Put the cuts of the paper that ``selection.paper`` names before those of the file."""
+    selection, catalogue = data.get("selection"), data.get("catalogue")
+    if not isinstance(selection, dict) or not isinstance(selection.get("paper"), str):
+        return
+    name, place = selection["paper"], _place(places, ("selection", "paper"))
     try:
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}:1:1: expected sections ({', '.join(expected)}), found none")
-        places: dict[Location, str] = {}
-        problems: list[str] = []
-        _walk(node, (), path, places, problems)
-        data = loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}{at}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
-    return data, places, problems
+        paper = presets.paper(name)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+    held = catalogue if isinstance(catalogue, dict) else {"columns": None}
+    defined = [held.get("columns", {}), held.get("magnitudes", {}), selection.get("define", {})]
+    whole = all(isinstance(section, dict) for section in defined)  # else the models say what is wrong,
+    whole = whole and (data.get("survey") is None or data.get("spelled_out") is True)  # or that there is no such survey
+    for column, what in paper.about.needs.items() if whole else ():
+        if not any(column in section for section in defined):
+            problems.append(
+                f"{place}: the cuts of {name} need a column '{column}' ({what}), which is not defined. Add it to "
+                f"catalogue.columns, as '{column}: NAME_IN_YOUR_FILES'"
+                + (", or to catalogue.magnitudes, from a flux." if column.startswith("mag_") else ".")
+            )
+    cuts = selection.get("cuts", {})
+    if isinstance(cuts, dict):
+        selection["cuts"] = {f"{name}: {cut}": text for cut, text in paper.cuts.items()} | cuts
+    data["spelled_out"] = True
 
 
-def _walk(node: yaml.Node, at: Location, path: Path, places: dict[Location, str], problems: list[str]) -> None:
-    def place(marked: yaml.Node) -> str:
-        return f"{path}:{marked.start_mark.line + 1}:{marked.start_mark.column + 1}"
-
-    places.setdefault(at, place(node))
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, str] = {}
-        for key, value in node.value:
-            name = str(key.value)
-            if name in seen:
-                problems.append(
-                    f"{place(key)}: key '{'.'.join(map(str, (*at, name)))}' stands twice, first at {seen[name]}"
-                )
-            seen[name] = place(key)
-            places[(*at, name)] = place(key)
-            _walk(value, (*at, name), path, places, problems)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            _walk(value, (*at, i), path, places, problems)
+def _place(places: dict[Location, str], location: Location, otherwise: str = "") -> str:
+    """The place of a key, or of the nearest section around it."""
+    return next((places[location[:end]] for end in range(len(location), -1, -1) if location[:end] in places), otherwise)
 
 
 def _apply(data: dict[str, Any], places: dict[Location, str], setting: str, problems: list[str]) -> None:
@@ -183,7 +156,7 @@ def _apply(data: dict[str, Any], places: dict[Location, str], setting: str, prob
         problems.append(f"--set {setting}: expected section.key=value, for example --set ranking.top=500")
         return
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = parse(text)
     except yaml.YAMLError:
         problems.append(f"--set {setting}: {text!r} is not a YAML value")
         return
@@ -242,7 +215,7 @@ def _describe(
     location: Location = tuple(detail["loc"])
     model, known = _follow(root, location)
     dotted = ".".join(map(str, known))
-    place = next((places[known[:end]] for end in range(len(known), -1, -1) if known[:end] in places), f"{path}:1:1")
+    place = _place(places, known, f"{path}:1:1")
     kind, value = detail["type"], detail.get("input")
     if kind == "extra_forbidden":
         name, allowed = str(location[-1]), list(model.model_fields)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "survey_scan"
 #: Each level imports from itself and from those before it.
 LEVELS = [
     ["schema", "errors", "identity"],
-    ["config", "config_file", "layout", "records", "store"],
+    ["config", "config_file", "yaml_file", "presets", "layout", "records", "store"],
     ["catalogue", "selection", "plan", "imaging", "cutouts", "models", "scores", "ranking"],
     ["cluster", "watch", "engine", "views"],
     ["demo", "cli", "__main__"],

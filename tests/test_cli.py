@@ -7,7 +7,20 @@ from click.testing import CliRunner
 
 from survey_scan.cli import main
 
-COMMANDS = ["demo", "check", "plan", "run", "submit", "status", "inspect", "partition", "rank", "verify"]
+COMMANDS = [
+    "demo",
+    "check",
+    "plan",
+    "run",
+    "submit",
+    "status",
+    "inspect",
+    "partition",
+    "rank",
+    "verify",
+    "surveys",
+    "papers",
+]
 
 
 def test_help_names_every_command_and_the_exit_codes():

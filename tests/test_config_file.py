@@ -131,7 +131,8 @@ def test_missing_sections_and_contradictions(tmp_path):
     [
         (
             "",
-            "lrg.yaml:1:1: expected sections (run, catalogue, selection, images, cutouts, model, ranking, resources), found none",
+            "lrg.yaml:1:1: expected sections (run, survey, catalogue, selection, images, cutouts, model, ranking, resources), "
+            "found none",
         ),
         ("run: {name: a\n", "lrg.yaml:2:1: not valid YAML: expected ',' or '}', but got '<stream end>'"),
         ("run: {name: a}\nrun: {name: b}\n", "lrg.yaml:2:1: key 'run' stands twice, first at lrg.yaml:1:1"),

@@ -11,8 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from survey_scan.config import PositiveInt, Section
-from survey_scan.config_file import read, validate
+from survey_scan.config_file import validate
 from survey_scan.errors import ConfigError
+from survey_scan.yaml_file import read
 
 #: Bytes with a unit, as in ``4 GiB`` or ``500MB``.
 Size = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? ?([kKMGT]i?)?B$")]

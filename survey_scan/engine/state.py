@@ -21,8 +21,12 @@ FORMAT_VERSION = 1
 
 STAGES: tuple[Stage, ...] = ("cutouts", "scores")
 
-#: Parts of the configuration that change how fast a result comes, never the result.
-_NO_RESULT: dict[str, set[str]] = {"catalogue": {"rows_per_task"}, "model": {"path", "batch_size", "jit", "backend"}}
+#: Parts of the configuration that change no result: how fast it comes, and the name of a paper whose cuts are spelled out.
+_NO_RESULT: dict[str, set[str]] = {
+    "catalogue": {"rows_per_task"},
+    "selection": {"paper"},
+    "model": {"path", "batch_size", "jit", "backend"},
+}
 
 
 @dataclass(frozen=True)
