@@ -5,6 +5,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,36 +154,57 @@ def _run(
             say(f"this scan   {page(client.dashboard_link)}")
         if cluster.ssh:
             say(f"            from your own machine: {cluster.ssh}")
-        nodes.check(config, run, client, backend)
-        watching.stage("plan")
-        if standing is None:
-            events.write("stage", stage="plan")
-            for line in planning.make_plan(config, run, client, options.limit, plan_lines(say)).warnings:
-                say(f"warning     {line}")
-            standing = state.standing(run, config)
-        account.plan(run, say)
-        memory.check(config, run, network["projected_bytes"] if network else 0, client)
-        if options.plan_only:
-            return
-        account.todo(run, standing, say)
-        if standing.todo["cutouts"] and not run.store.exists():
-            create_store(config, run)
-        watching.planned(standing)
-        try:
-            failures = scan(cluster, config, run, standing, stop, events, watching, say)
-            if failures:
-                raise Incomplete(_failed(run, failures))
-            events.write("stage", stage="rank")
-            watching.stage("rank")
-            standing = state.standing(run, config)
-            rank(config, run, standing, client)
-        except Incomplete:
-            watching.stage("incomplete")
-            raise
+        with _minding(cluster):
+            nodes.check(config, run, client, backend)
+            watching.stage("plan")
+            if standing is None:
+                events.write("stage", stage="plan")
+                for line in planning.make_plan(config, run, client, options.limit, plan_lines(say)).warnings:
+                    say(f"warning     {line}")
+                standing = state.standing(run, config)
+            account.plan(run, say)
+            memory.check(config, run, network["projected_bytes"] if network else 0, client)
+            if options.plan_only:
+                return
+            account.todo(run, standing, say)
+            if standing.todo["cutouts"] and not run.store.exists():
+                create_store(config, run)
+            watching.planned(standing)
+            try:
+                failures = scan(cluster, config, run, standing, stop, events, watching, say)
+                if failures:
+                    raise Incomplete(_failed(run, failures))
+                events.write("stage", stage="rank")
+                watching.stage("rank")
+                standing = state.standing(run, config)
+                rank(config, run, standing, client)
+            except Incomplete:
+                watching.stage("incomplete")
+                raise
         watching.stage("complete")
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
     account.closing(run, state.standing(run, config), say)
+
+
+@contextlib.contextmanager
+def _minding(cluster: Cluster) -> Iterator[None]:
+    """Turn what Dask raises once its scheduler is gone into an interruption; it may come at any question to it.
+
+    Raises
+    ------
+    Interrupted
+        If the cluster went away.
+    """
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except (OSError, CancelledError) as error:
+        gone = isinstance(error, CommClosedError | CancelledError) or cluster.client.status != "running"
+        if not gone and cluster.lost() is None:
+            raise
+        raise Interrupted("the Dask cluster went away; run the same command again to resume.") from None
 
 
 def _standing(config: Config, run: RunDirectory) -> Standing | None:

@@ -30,7 +30,7 @@ class Watching:
     """
 
     def __init__(self, run: RunDirectory, cluster: Cluster):
-        self._run, self._client = run, cluster.client
+        self._run, self._cluster = run, cluster
         self._last = 0.0
         driver = lock.holder(run) or {}
         self.tally = Tally(run.path.name, str(run), {}, None, driver, cluster.client.dashboard_link, cluster.end)
@@ -52,9 +52,10 @@ class Watching:
         self._last = time.monotonic()
         snapshot = self.tally.snapshot()
         records.write_quickly(self._run.now, json.dumps(snapshot).encode())
-        # A scheduler that is gone is told of elsewhere, by what cannot be done without it.
-        with contextlib.suppress(OSError, TimeoutError):
-            publish(self._client, snapshot)
+        # A scheduler that is gone is told of elsewhere, by what cannot be done without it; asking it takes a minute.
+        if self._cluster.client.status == "running" and self._cluster.lost() is None:
+            with contextlib.suppress(OSError, TimeoutError):
+                publish(self._cluster.client, snapshot)
 
     @staticmethod
     def _count(standing: Standing, stage: Stage) -> StageCount:
