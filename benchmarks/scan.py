@@ -19,10 +19,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import small_survey
 from scores import deeplens
 
+from survey_scan.cluster import profile
+from survey_scan.cluster.connect import Cluster, connect
 from survey_scan.config import Config
 from survey_scan.config_file import load
-from survey_scan.engine import cluster, interrupt, pipeline, prepare, state
+from survey_scan.engine import interrupt, pipeline, prepare, state
 from survey_scan.engine.events import Events
+from survey_scan.engine.watching import Watching
 from survey_scan.layout import RunDirectory
 
 
@@ -37,7 +40,7 @@ def make(folder: Path, targets: int) -> Config:
     return load(survey.config)
 
 
-def scan(client, config: Config, run: RunDirectory, skip: str | None) -> float:
+def scan(cluster: Cluster, config: Config, run: RunDirectory, skip: str | None) -> float:
     """Seconds of the scan of all partitions, without one of the stages."""
     standing = state.standing(run, config)
     if skip == "scores":
@@ -47,7 +50,9 @@ def scan(client, config: Config, run: RunDirectory, skip: str | None) -> float:
         pipeline.create_store(config, run)
     with interrupt.handled(run, print) as stop:
         began = time.perf_counter()
-        failures = pipeline.scan(client, config, run, standing, stop, Events(run.events), lambda line: None)
+        watching = Watching(run, cluster)
+        watching.planned(standing)
+        failures = pipeline.scan(cluster, config, run, standing, stop, Events(run.events), watching, lambda line: None)
         seconds = time.perf_counter() - began
     assert not failures, failures
     return seconds
@@ -68,16 +73,16 @@ def main() -> None:
         config.run.path.mkdir(parents=True)
         run = prepare.open_run(config, Path(name) / "survey" / "lrg.yaml", None, None)
         times: dict[str, list[float]] = {"whole": [], "cutouts": [], "scores": []}
-        with cluster.connect(config.resources, None, run.logs) as client:
-            pipeline.planning.make_plan(config, run, client)
-            scan(client, config, run, None)  # warm: every worker has loaded the network
+        with connect(profile.load("local"), config.resources, run.logs, lambda line: None) as cluster:
+            pipeline.planning.make_plan(config, run, cluster.client)
+            scan(cluster, config, run, None)  # warm: every worker has loaded the network
             for _ in range(arguments.rounds):
                 forget(run, "cutouts", "scores")
-                times["whole"].append(scan(client, config, run, None))
+                times["whole"].append(scan(cluster, config, run, None))
                 forget(run, "cutouts", "scores")
-                times["cutouts"].append(scan(client, config, run, "scores"))
-                times["scores"].append(scan(client, config, run, "cutouts"))
-            workers = len(client.nthreads())
+                times["cutouts"].append(scan(cluster, config, run, "scores"))
+                times["scores"].append(scan(cluster, config, run, "cutouts"))
+            workers = len(cluster.client.nthreads())
         targets = sum(state.standing(run, config).targets.values())
     medians = {name: statistics.median(values) for name, values in times.items()}
     slower = max(medians["cutouts"], medians["scores"])

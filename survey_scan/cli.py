@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def status(run: Path, as_json: bool, watch: bool) -> None:
         from survey_scan.engine import lock
         from survey_scan.watch.terminal import watch as watch_run
 
-        watch_run(RunDirectory(run), lock.holder)
+        watch_run(RunDirectory(run), partial(lock.holder, ask_slurm=False))
         return
     found = overview.status(RunDirectory(run))
     _print(found, as_json, report.status)

@@ -6,6 +6,9 @@ from typing import Literal
 
 Stage = Literal["cutouts", "scores"]
 
+#: The stages that are done partition by partition, in their order.
+STAGES: tuple[Stage, ...] = ("cutouts", "scores")
+
 
 @dataclass(frozen=True)
 class RunDirectory:

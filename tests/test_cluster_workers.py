@@ -168,3 +168,12 @@ def test_the_environment_of_a_step_is_not_inherited():
     assert workers.clean_environment(before) == {
         "SLURM_JOB_ID": "9", "SLURM_CONF": "/etc/slurm.conf", "PATH": "/bin", "HOME": "/root"
     }  # fmt: skip
+
+
+def test_gpu_workers_that_cut_too_beside_cpu_workers_get_both_kinds_of_task():
+    """With two pools Dask gives a task to those that declare its resource; one that declares none gets none."""
+    chosen = SlurmAllocation(kind="slurm-allocation", gpu=GpuPool(cores=8, cutouts=True), cpu=CpuPool(workers=3))
+    gpu, cpu = workers.job_pools(chosen, job())
+    assert (gpu.stages, cpu.stages) == (("cutouts", "scores"), ("cutouts",))
+    words = workers.worker_command(chosen, gpu, 4, "s.json", None)
+    assert words[words.index("--resources") + 1] == "cutouts=1,scores=1"

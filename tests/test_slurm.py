@@ -274,22 +274,11 @@ def test_scancel_and_another_submit(scan):
     scan.is_right()
 
 
-def test_a_node_that_crashes(scan):
+@pytest.mark.parametrize("node", ["nid001002", "nid001001"], ids=["of workers", "of the driver"])
+def test_a_node_that_crashes(scan, node):
     number = scan.submit()
     scan.until_finished(4)
-    scan.slurm.script("crash", "nid001002")
-    scan.until("Slurm's requeueing", lambda: scan.slurm.job(number)["Restarts"] == "1")
-    scan.open()
-    scan.slurm.script("up")
-    job = scan.slurm.wait(number)
-    assert job["JobState"] == "COMPLETED", scan.said()
-    scan.is_right()
-
-
-def test_the_node_of_the_driver_crashes(scan):
-    number = scan.submit()
-    scan.until_finished(4)
-    scan.slurm.script("crash", "nid001001")
+    scan.slurm.script("crash", node)
     scan.until("Slurm's requeueing", lambda: scan.slurm.job(number)["Restarts"] == "1")
     scan.open()
     scan.slurm.script("up")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from survey_scan.cluster import settings, slurm, workers
+from survey_scan.cluster import pools, settings, slurm, workers
 from survey_scan.cluster.profile import SlurmAllocation
 from survey_scan.errors import Interrupted, ResourceError
 
@@ -112,13 +112,9 @@ class Allocation:
         )
 
     def _wait(self, client: "Client", say: Say) -> None:
-        """Until all workers are there, or the time for it is up and at least one of each pool is."""
-        began, wanted = time.monotonic(), {pool.name: pool.workers * self.nodes for pool in self.pools}
-        said = began
-        while True:
-            found = self._count(client)
-            if all(found[name] >= number for name, number in wanted.items()):
-                return
+        """Until all workers are there, or the time for it is up and each stage has at least one."""
+        began = said = time.monotonic()
+        while (come := len(client.scheduler_info(n_workers=-1)["workers"])) < self.wanted:
             if why := self.lost():
                 raise Interrupted(f"{why}: {_last_line(self.logs / 'srun.log')}. Run the same command again.")
             now = time.monotonic()
@@ -126,27 +122,20 @@ class Allocation:
                 break
             if now - said > 30:
                 said = now
-                say(f"workers     {sum(found.values())} of {sum(wanted.values())} have come after {now - began:.0f} s")
+                say(f"workers     {come} of {self.wanted} have come after {now - began:.0f} s")
             time.sleep(0.2)
-        missing = [name for name in wanted if not found[name]]
+        else:
+            return
+        missing = [stage for stage, workers in pools.find(client).workers.items() if not workers]
         if missing:
             raise ResourceError(
-                f"no {missing[0]} worker came within {self.profile.start_seconds} s: {_last_line(self.logs / 'srun.log')}. "
-                f"See {self.logs / 'srun.log'}, or raise start_seconds in the profile."
+                f"no worker for {missing[0]} came within {self.profile.start_seconds} s: "
+                f"{_last_line(self.logs / 'srun.log')}. See {self.logs / 'srun.log'}, or raise start_seconds in the profile."
             )
         say(
-            f"warning     {sum(found.values())} of {sum(wanted.values())} workers came within "
-            f"{self.profile.start_seconds} s; going on with them (see {self.logs / 'srun.log'})"
+            f"warning     {come} of {self.wanted} workers came within {self.profile.start_seconds} s; "
+            f"going on with them (see {self.logs / 'srun.log'})"
         )
-
-    def _count(self, client: "Client") -> dict[str, int]:
-        found = dict.fromkeys((pool.name for pool in self.pools), 0)
-        by_stages = {pool.stages: pool.name for pool in self.pools}
-        for info in client.scheduler_info(n_workers=-1)["workers"].values():
-            stages = tuple(stage for stage in ("cutouts", "scores") if stage in info["resources"])
-            if stages in by_stages:
-                found[by_stages[stages]] += 1
-        return found
 
     def _close(self, client: "Client") -> None:
         """Ask Dask to end: workers first, so that none complains of a scheduler that went away."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from survey_scan.cluster import settings, slurm, worker, workers
+from survey_scan.cluster import pools, settings, slurm, worker, workers
 from survey_scan.cluster.profile import Jobs, SlurmJobs
 from survey_scan.errors import ResourceError
 
@@ -117,10 +117,8 @@ def _refusal(error: BaseException) -> str:
 def _wait(client: "Client", profile: SlurmJobs, wanted: int, say: Say) -> None:
     began = time.monotonic()
     say(f"workers     {wanted} jobs submitted; the scan starts with the first of each kind (squeue --me)")
-    needed = {"scores", "cutouts"} if profile.gpu and profile.cpu else set()
     while time.monotonic() - began < profile.start_seconds:
-        there = client.scheduler_info(n_workers=-1)["workers"].values()
-        if there and needed <= {stage for info in there for stage in info["resources"]}:
+        if all(pools.find(client).workers.values()):
             return
         time.sleep(0.5)
     raise ResourceError(

@@ -11,6 +11,8 @@ import numpy as np
 
 from survey_scan import records
 from survey_scan.config import CHUNK_ROWS
+from survey_scan.layout import STAGES
+from survey_scan.watch.tally import CPU
 
 #: Seconds of a job in which nothing is scanned: starting its workers and networks, and stopping before its end.
 LOST_SECONDS = 600.0
@@ -26,9 +28,6 @@ _TABLE_BYTES = 9 * 8 + 13
 
 #: Bytes of a partition's files that do not depend on its targets: footers of two Parquet files (3 kB each), two records.
 _PARTITION_BYTES = 2 * 3000 + 2 * 1000
-
-#: Device of a worker without a GPU.
-CPU = "CPU"
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Projection:
 
 def measured(folder: Path) -> Rates:
     """Rates of a run by its folder of records, ``RunDirectory.records_folder``."""
-    found = {s: map(records.read, sorted((folder / s).glob("*.json"))) for s in ("cutouts", "scores")}
+    found = {s: map(records.read, sorted((folder / s).glob("*.json"))) for s in STAGES}
     return rates({stage: [record for record in those if record is not None] for stage, those in found.items()})
 
 

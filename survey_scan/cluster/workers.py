@@ -8,6 +8,7 @@ from survey_scan.cluster import worker
 from survey_scan.cluster.profile import CpuPool, GpuPool, SlurmAllocation
 from survey_scan.cluster.slurm import Job
 from survey_scan.errors import ResourceError
+from survey_scan.layout import STAGES
 
 #: Cores of each node kept for the driver, the scheduler and the system.
 SPARE_CORES = 2
@@ -108,7 +109,7 @@ def pools(gpu: GpuPool | None, cpu: CpuPool, gpus: int, cores: int, memory: int,
     if not found:
         raise ResourceError("the profile asks for no worker at all: cpu.workers is 0 and there is no 'gpu'.")
     if gpu is not None and number:
-        gpu_stages = () if gpu.cutouts else ("scores",)
+        gpu_stages = STAGES if gpu.cutouts else ("scores",)
         found = [replace(pool, stages=gpu_stages if pool.name == "gpu" else ("cutouts",)) for pool in found]
     share = sum(pool.workers * pool.cores for pool in found)
     return [pool if pool.memory or not memory else replace(pool, memory=memory * pool.cores // share) for pool in found]

@@ -8,7 +8,7 @@ import pandas as pd
 from survey_scan import records
 from survey_scan.engine import state
 from survey_scan.engine.state import Standing
-from survey_scan.layout import RunDirectory
+from survey_scan.layout import STAGES, RunDirectory
 from survey_scan.schema import Status
 
 Say = Callable[[str], None]
@@ -34,7 +34,7 @@ def plan(run: RunDirectory, say: Say) -> None:
 
 def todo(run: RunDirectory, standing: Standing, say: Say) -> None:
     """Print how many partitions of each stage are to do, and why."""
-    for stage in state.STAGES:
+    for stage in STAGES:
         done, reasons = len(standing.done[stage]), standing.reasons(stage)
         if not reasons:
             say(f"{stage:<11} all {done:,} done")

@@ -22,7 +22,6 @@ class Events:
     """
 
     def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self.counts: Counter[str] = Counter()
 
@@ -30,5 +29,6 @@ class Events:
         """Append what happened, when, and the facts."""
         self.counts[what] += 1
         line = json.dumps({"time": round(time.time(), 3), "event": what, **facts})
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # not before: a folder that is no run is left as it is
         with self._path.open("a") as stream:
             stream.write(line + "\n")

@@ -44,8 +44,17 @@ def held(run: RunDirectory) -> Iterator[None]:
         run.lock.unlink(missing_ok=True)
 
 
-def holder(run: RunDirectory) -> dict[str, Any] | None:
-    """Who drives this run now: host, pid, slurm job and since when; None if nobody alive does."""
+def holder(run: RunDirectory, ask_slurm: bool = True) -> dict[str, Any] | None:
+    """Who drives this run now: host, pid, slurm job and since when; None if nobody alive does.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        The run.
+    ask_slurm : bool
+        Whether Slurm is asked of another job's driver; who looks every few seconds should not, and learns of a crashed
+        node when its heartbeat is missed.
+    """
     try:
         found = json.loads(run.lock.read_text())
         silent = time.time() - run.lock.stat().st_mtime
@@ -53,7 +62,7 @@ def holder(run: RunDirectory) -> dict[str, Any] | None:
         return None
     except ValueError:  # another driver is just writing it, or died while it did
         return None if _age(run.lock) > 1 else {"pid": "?", "host": "?", "slurm_job": None, "since": "now"}
-    if found["slurm_job"] and _start_ended(found["slurm_job"], found.get("slurm_restart", "0")):
+    if found["slurm_job"] and _start_ended(found["slurm_job"], found.get("slurm_restart", "0"), ask_slurm):
         alive = False
     elif found["host"] == socket.gethostname():
         alive = psutil.pid_exists(found["pid"]) and _started(found["pid"]) == found["started"]
@@ -62,11 +71,11 @@ def holder(run: RunDirectory) -> dict[str, Any] | None:
     return found if alive else None
 
 
-def _start_ended(job: str, restart: str) -> bool:
-    """Whether Slurm tells that a start of a job is over: on a node that crashed nobody took the lock away."""
+def _start_ended(job: str, restart: str, ask_slurm: bool) -> bool:
+    """Whether a start of a Slurm job is known to be over: on a node that crashed nobody took the lock away."""
     if job == os.environ.get("SLURM_JOB_ID"):
         return restart != os.environ.get("SLURM_RESTART_COUNT", "0")  # Slurm ends one start before the next
-    return slurm.ended(job)
+    return ask_slurm and slurm.ended(job)
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from survey_scan import records
+from survey_scan.cluster import pools
 from survey_scan.config import Config
 from survey_scan.cutouts import projected_bytes
-from survey_scan.engine import pools, state
+from survey_scan.engine import state
 from survey_scan.errors import ResourceError
 from survey_scan.imaging.cost import Layout
-from survey_scan.layout import RunDirectory
+from survey_scan.layout import STAGES, RunDirectory
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -76,7 +77,7 @@ def check(config: Config, run: RunDirectory, network_bytes: int, client: "Client
     projected = project(config, layouts, network_bytes)
     allowed = pools.find(client).memory
     records.write_json(run.memory, {"projected": projected, "allowed": allowed})
-    refuse(projected, {stage: allowed[stage] for stage in state.STAGES})
+    refuse(projected, {stage: allowed[stage] for stage in STAGES})
 
 
 def gib(n: int) -> str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from survey_scan import ranking, store
+from survey_scan.cluster import pools, slurm
 from survey_scan.cluster import profile as profiles
-from survey_scan.cluster import slurm
 from survey_scan.cluster.connect import Cluster, connect
 from survey_scan.config import Config
 from survey_scan.engine import (
@@ -25,7 +25,6 @@ from survey_scan.engine import (
     model_check,
     nodes,
     planning,
-    pools,
     prepare,
     state,
     tasks,
@@ -37,7 +36,7 @@ from survey_scan.engine.scan import Failure, Scan
 from survey_scan.engine.state import Standing
 from survey_scan.engine.watching import Watching
 from survey_scan.errors import Incomplete, Interrupted, ResourceError
-from survey_scan.layout import RunDirectory
+from survey_scan.layout import STAGES, RunDirectory
 from survey_scan.watch.scheduler import page
 
 if TYPE_CHECKING:
@@ -154,23 +153,23 @@ def _run(
             say(f"this scan   {page(client.dashboard_link)}")
         if cluster.ssh:
             say(f"            from your own machine: {cluster.ssh}")
-        with _minding(cluster):
-            nodes.check(config, run, client, backend)
-            watching.stage("plan")
-            if standing is None:
-                events.write("stage", stage="plan")
-                for line in planning.make_plan(config, run, client, options.limit, plan_lines(say)).warnings:
-                    say(f"warning     {line}")
-                standing = state.standing(run, config)
-            account.plan(run, say)
-            memory.check(config, run, network["projected_bytes"] if network else 0, client)
-            if options.plan_only:
-                return
-            account.todo(run, standing, say)
-            if standing.todo["cutouts"] and not run.store.exists():
-                create_store(config, run)
-            watching.planned(standing)
-            try:
+        try:
+            with _minding(cluster):
+                nodes.check(config, run, client, backend)
+                watching.stage("plan")
+                if standing is None:
+                    events.write("stage", stage="plan")
+                    for line in planning.make_plan(config, run, client, options.limit, plan_lines(say)).warnings:
+                        say(f"warning     {line}")
+                    standing = state.standing(run, config)
+                account.plan(run, say)
+                memory.check(config, run, network["projected_bytes"] if network else 0, client)
+                if options.plan_only:
+                    return
+                account.todo(run, standing, say)
+                if standing.todo["cutouts"] and not run.store.exists():
+                    create_store(config, run)
+                watching.planned(standing)
                 failures = scan(cluster, config, run, standing, stop, events, watching, say)
                 if failures:
                     raise Incomplete(_failed(run, failures))
@@ -178,9 +177,9 @@ def _run(
                 watching.stage("rank")
                 standing = state.standing(run, config)
                 rank(config, run, standing, client)
-            except Incomplete:
-                watching.stage("incomplete")
-                raise
+        except Incomplete:
+            watching.stage("incomplete")
+            raise
         watching.stage("complete")
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
@@ -253,7 +252,7 @@ def scan(
     watching.stage("scan")
     total = sum(standing.targets.values())
     counts: dict[str, Count] = {
-        s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in state.STAGES
+        s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in STAGES
     }
     with _performance_report(cluster, run), Progressing(counts, say) as progress:
         partitions = Scan(

@@ -14,7 +14,7 @@ from survey_scan.config import Config
 from survey_scan.config_file import dump, load
 from survey_scan.engine import state
 from survey_scan.errors import RunError
-from survey_scan.layout import RunDirectory
+from survey_scan.layout import STAGES, RunDirectory
 
 #: Stages that can be asked for again, in their order; each takes those after it along.
 REDO = ("plan", "cutouts", "scores", "rank")
@@ -128,7 +128,7 @@ def _throw_away(run: RunDirectory, redo: str | None) -> None:
         return
     later = REDO[REDO.index(redo) :]
     run.ranking_record.unlink(missing_ok=True)
-    for stage in state.STAGES:
+    for stage in STAGES:
         if stage in later:
             shutil.rmtree(run.records_folder / stage, ignore_errors=True)
     if "plan" in later:
@@ -146,7 +146,7 @@ def _sweep(run: RunDirectory) -> None:
         run.plan,
         run.targets_folder,
         run.scores_folder,
-        *(run.records_folder / s for s in state.STAGES),
+        *(run.records_folder / s for s in STAGES),
     )
     for folder in folders:
         for partial in folder.glob(".*.partial"):

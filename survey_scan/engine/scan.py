@@ -14,15 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from survey_scan.cluster import pools
 from survey_scan.cluster.connect import Cluster
-from survey_scan.engine import pools, tasks
+from survey_scan.engine import tasks
 from survey_scan.engine.events import Events
 from survey_scan.engine.interrupt import Stop
 from survey_scan.engine.progress import Progressing
-from survey_scan.engine.state import STAGES, Standing
+from survey_scan.engine.state import Standing
 from survey_scan.errors import Incomplete, Interrupted, ResourceError
 from survey_scan.identity import digest
-from survey_scan.layout import RunDirectory, Stage
+from survey_scan.layout import STAGES, RunDirectory, Stage
 from survey_scan.watch.tally import Pool, Tally
 
 if TYPE_CHECKING:

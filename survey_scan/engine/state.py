@@ -14,12 +14,10 @@ from survey_scan import records
 from survey_scan.config import Config, Images, Model
 from survey_scan.errors import ModelError, RunError
 from survey_scan.identity import Key, digest, digest_path, explain
-from survey_scan.layout import RunDirectory, Stage
+from survey_scan.layout import STAGES, RunDirectory, Stage
 
 #: Version of the run directory; a program reads its own and older ones.
 FORMAT_VERSION = 1
-
-STAGES: tuple[Stage, ...] = ("cutouts", "scores")
 
 #: Parts of the configuration that change no result: how fast it comes, and the name of a paper whose cuts are spelled out.
 _NO_RESULT: dict[str, set[str]] = {

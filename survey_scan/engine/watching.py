@@ -8,8 +8,8 @@ from collections import Counter
 from survey_scan import records
 from survey_scan.cluster.connect import Cluster
 from survey_scan.engine import lock
-from survey_scan.engine.state import STAGES, Standing
-from survey_scan.layout import RunDirectory, Stage
+from survey_scan.engine.state import Standing
+from survey_scan.layout import STAGES, RunDirectory, Stage
 from survey_scan.watch.scheduler import publish
 from survey_scan.watch.stage import StageCount
 from survey_scan.watch.tally import Tally

@@ -12,6 +12,7 @@ from survey_scan.engine import memory, model_check
 from survey_scan.errors import ImageError, TileError, UserError
 from survey_scan.imaging import tiles
 from survey_scan.imaging.fits_header import find_image
+from survey_scan.layout import STAGES
 
 #: Tiles whose headers are read, spread over the list.
 SAMPLE = 5
@@ -126,7 +127,4 @@ def _model(config: Config) -> Iterator[str]:
 
 def _allowed(pools: list[Pool]) -> dict[str, int | None]:
     """Bytes of the smallest worker of each stage."""
-    return {
-        stage: min(pool.memory for pool in pools if stage in pool.stages or not pool.stages)
-        for stage in ("cutouts", "scores")
-    }
+    return {stage: min(pool.memory for pool in pools if stage in pool.stages or not pool.stages) for stage in STAGES}

@@ -10,7 +10,7 @@ from survey_scan import ranking, store
 from survey_scan.config_file import load
 from survey_scan.engine import account, lock, state
 from survey_scan.errors import RunError
-from survey_scan.layout import RunDirectory
+from survey_scan.layout import STAGES, RunDirectory
 from survey_scan.schema import Status
 
 
@@ -50,7 +50,7 @@ def status(run: RunDirectory) -> dict[str, Any]:
             "done": len(standing.done[stage]),
             "reasons": standing.reasons(stage),
         }
-        for stage in state.STAGES
+        for stage in STAGES
     }
     todo = {", ".join(standing.ranking_todo): 1} if standing.ranking_todo else {}
     stages["rank"] = {"partitions": 1, "done": 0 if todo else 1, "reasons": todo}

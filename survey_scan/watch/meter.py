@@ -2,6 +2,8 @@
 
 from collections import deque
 
+from survey_scan.layout import STAGES
+
 #: Seconds that count as lately.
 RECENT_SECONDS = 600.0
 
@@ -128,7 +130,7 @@ class Meter:
             running[stage] += self._now - began
         # a running task has used the device as those did that have ended
         device = running["scores"] * self._device / self._reported["scores"] if self._reported["scores"] else 0.0
-        used = (self._seconds[stage] + running[stage] for stage in ("cutouts", "scores"))
+        used = (self._seconds[stage] + running[stage] for stage in STAGES)
         return self._ended, self._threads_offered, self._devices_offered, *used, self._device + device
 
     def _promote(self) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 from tornado.web import RequestHandler
 
 from survey_scan.schema import REASONS, Status
+from survey_scan.watch.tally import STALE_SECONDS
 
 if TYPE_CHECKING:
     from distributed import Client, Scheduler
@@ -29,9 +30,6 @@ KEY = "survey-scan"
 
 #: Name of the page.
 PAGE = "survey-scan"
-
-#: Seconds without news after which the driver is taken to be silent.
-STALE_SECONDS = 30.0
 
 #: The page needs nothing but itself and its data.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'"

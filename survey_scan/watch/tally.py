@@ -33,16 +33,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from survey_scan.layout import STAGES
 from survey_scan.schema import Status
 from survey_scan.watch import bins
 from survey_scan.watch.meter import Meter
 from survey_scan.watch.stage import Stage, StageCount
 from survey_scan.watch.verdict import Use, verdict
 
-STAGES = ("cutouts", "scores")
-
 #: Failures that are kept.
 FAILURES = 10
+
+#: Seconds after which the driver of a snapshot is taken to be silent.
+STALE_SECONDS = 30.0
 
 #: What a worker without a GPU calls its device.
 CPU = "CPU"

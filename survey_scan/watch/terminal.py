@@ -15,12 +15,10 @@ from rich.text import Text
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 from survey_scan.schema import Status
+from survey_scan.watch.tally import STALE_SECONDS
 
 #: Seconds between two looks at the file.
 LOOK_SECONDS = 2.0
-
-#: Seconds without news after which the driver is taken to be silent.
-STALE_SECONDS = 30.0
 
 #: Characters a bar is wide.
 BAR = 32

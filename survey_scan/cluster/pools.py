@@ -1,14 +1,12 @@
-"""Which workers do which stage."""
+"""Which workers of a running cluster do which stage."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from survey_scan.layout import Stage
+from survey_scan.layout import STAGES, Stage
 
 if TYPE_CHECKING:
     from distributed import Client
-
-STAGES: tuple[Stage, ...] = ("cutouts", "scores")
 
 
 @dataclass(frozen=True)
