@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from survey_scan import __version__
-from survey_scan.errors import SurveyScanError, UserError
+from survey_scan.errors import SelectionError, SelectionProblems, SurveyScanError, UserError
 
 EPILOG = "Exit codes: 0 complete · 1 a bug of this program · 2 something to mend · 3 incomplete, run again to resume."
 
@@ -27,6 +27,7 @@ _PROFILE = click.option(
 )
 _CONFIG = click.argument("config", type=click.Path(path_type=Path))
 _RUN = click.argument("run", type=click.Path(path_type=Path))
+_MODEL = click.argument("path", type=click.Path(path_type=Path))
 
 
 class _Group(click.Group):
@@ -66,10 +67,10 @@ def demo(directory: Path, seed: int | None) -> None:
 @_SET
 def check(config: Path, settings: tuple[str, ...]) -> None:
     """Open a file of each kind that CONFIG names and say what would go wrong."""
-    from survey_scan.config_file import load
+    from survey_scan.config_file import load, told
     from survey_scan.views.check import check as check_config
 
-    check_config(load(config, settings), _say)
+    check_config(load(config, settings), _say, partial(told, path=config, settings=settings))
 
 
 @main.command()
@@ -210,13 +211,85 @@ def papers(name: str | None) -> None:
     presets.show("paper", name, _say)
 
 
+@main.command()
+@click.argument("scores", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path), required=False, metavar="[SCORES2]")
+@click.option("--labels", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What the objects are.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True, metavar="FOLDER")
+@click.option("--prior", type=float, default=1e-4, show_default=True, help="Fraction of lenses in a survey.")
+@click.option("--budget", default="1000,5000,20000", show_default=True, metavar="N,N,...", help="To inspect.")
+@click.option("--fpr", type=float, default=0.01, show_default=True, help="Of the completeness map and the kinds.")
+@click.option("--column", "columns", multiple=True, metavar="NAME", help="Of the scores; once for each SCORES.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the completeness map there.")
+@_JSON
+def evaluate(scores: Path, second: Path | None, as_json: bool, **options: Any) -> None:
+    """Compare SCORES (a run directory or a table) with labels; or two models on the same objects."""
+    from survey_scan.evaluation import command
+
+    paths = [scores] if second is None else [scores, second]
+    found = command.run(paths, say=_silent if as_json else _say, **options)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+
+
+@main.command()
+@_CONFIG
+@_SET
+@_PROFILE
+@_SCHEDULER
+def simulate(config: Path, settings: tuple[str, ...], profile: str | None, scheduler: str | None) -> None:
+    """Draw the training set of CONFIG: simulated lenses and what is mistaken for them, or resume it."""
+    from survey_scan.engine import simulate as simulating
+    from survey_scan.simulation.config import load
+
+    simulating.run(load(config, settings), config, profile, scheduler, _say)
+
+
+@main.group()
+def model() -> None:
+    """Show, check and pack networks with their contracts (model.yaml)."""
+
+
+@model.command("show")
+@_MODEL
+def model_show(path: Path) -> None:
+    """Say what the network PATH is, and what its contract says."""
+    from survey_scan.views import model
+
+    model.show(path, _say)
+
+
+@model.command("check")
+@_MODEL
+def model_check(path: Path) -> None:
+    """Load PATH, try it on noise, and compare it with its parity cutouts."""
+    from survey_scan.views import model
+
+    model.check(path, _say)
+
+
+@model.command("pack")
+@click.argument("network", type=click.Path(path_type=Path))
+@click.option("--contract", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Its model.yaml.")
+@click.option("--cutouts", type=click.Path(path_type=Path), required=True, metavar="RUN|STORE", help="For parity.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Must not exist.")
+def model_pack(network: Path, contract: Path, cutouts: Path, out: Path) -> None:
+    """Make a package of NETWORK: the file, its contract, and cutouts with the logits it gives them."""
+    from survey_scan.views import model
+
+    model.pack(network, contract, cutouts, out, _say)
+
+
 def _run(config: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    from survey_scan.config_file import load
+    from survey_scan.config_file import load, told
     from survey_scan.engine import pipeline
     from survey_scan.views import overview
 
     say = _silent if as_json else _say
-    directory = pipeline.run(load(config, settings), config, pipeline.Options(**options, say=say))
+    try:
+        directory = pipeline.run(load(config, settings), config, pipeline.Options(**options, say=say))
+    except SelectionProblems as error:
+        raise SelectionError(told(error, config, settings)) from None
     if as_json:
         click.echo(json.dumps(overview.status(directory), indent=1))
 

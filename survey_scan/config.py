@@ -4,10 +4,15 @@ Paths are absolute here: :mod:`survey_scan.config_file` resolves them against th
 """
 
 import os
+import re
+import string
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator, model_validator
+
+from survey_scan.box import COLOUR
+from survey_scan.normalisation import Normalisation
 
 #: Rows of one chunk inside a shard: 256 is where both writing and reading batches are fastest (see docs/architecture.md).
 CHUNK_ROWS = 256
@@ -38,10 +43,10 @@ class Run(Section):
 
 
 class Survey(Section):
-    """The survey whose preset stands under the sections, and the folder its files lie in."""
+    """The survey whose preset stands under the sections, and the folder (or URL) its files lie in."""
 
     name: str
-    root: Path = Field(strict=False)
+    root: Annotated[str, StringConstraints(pattern="://")] | Annotated[Path, Field(strict=False)]
 
 
 class Magnitude(Section):
@@ -100,13 +105,34 @@ class Catalogue(Section):
         return self
 
 
+class Box(Section):
+    """A colour box that holds the middle ``fraction`` of the ``lenses`` in each of the ``colours``.
+
+    ``lenses`` is a table of simulated lenses whose columns are named as those of the catalogue here; a colour is written
+    ``mag_g - mag_r``.
+    """
+
+    lenses: str
+    colours: list[str] = Field(min_length=1)
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.98
+
+    @field_validator("colours")
+    @classmethod
+    def _are_colours(cls, value: list[str]) -> list[str]:
+        for colour in value:
+            if not COLOUR.fullmatch(colour):
+                raise ValueError(f"a colour is one column less another, such as 'mag_g - mag_r', not {colour!r}")
+        return value
+
+
 class Selection(Section):
     """Derived columns, then cuts in order; a row is selected if every cut is true (NaN is never true).
 
-    ``paper`` names a paper whose cuts stand before the others.
+    Before the cuts stand those of the survey's preset, those of the ``paper``, and those of the ``box``.
     """
 
     paper: str | None = None
+    box: Box | None = None
     define: dict[Identifier, Expression] = {}
     cuts: dict[str, Expression] = {}
     keep: list[Identifier] | None = None
@@ -126,40 +152,114 @@ class Beside(Section):
 
 
 class Mask(Beside):
-    """Pixels with any of ``bits`` set (any bit at all if null) are bad."""
+    """Pixels with any of ``bits`` set (any bit at all if null) are bad.
 
-    bits: list[Annotated[int, Field(ge=0, le=63)]] | None = None
+    A bit is a number (0 is the lowest), or the name of a plane that the mask's header gives a number by a card ``MP_NAME``.
+    """
+
+    bits: list[Annotated[int, Field(ge=0, le=63)] | Identifier] | None = None
 
 
 class Weight(Beside):
     """Pixels with a weight (inverse variance) that is not positive are bad."""
 
 
+class Service(Section):
+    """A web service that cuts images out of a survey, asked once for each target or for each of its bands.
+
+    ``url`` holds ``{ra}`` and ``{dec}`` (degrees), and ``{bands}`` (all of the cutouts, in one file) or ``{band}`` (a request a
+    band); also ``{size}`` (pixels along a side: two more than a cutout has, for services that round otherwise),
+    ``{half_arcsec}`` (half of that) and ``{pixel_scale}``. ``rate`` is requests a second of the whole scan, ``timeout`` seconds.
+    ``user`` and ``password`` name environment variables; without them, ~/.netrc counts.
+    """
+
+    url: str
+    rate: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    connections: Annotated[int, Field(ge=1, le=64)] = 2
+    tries: PositiveInt = 5
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    user: str | None = None
+    password: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        if re.match(r"https?://[^/]*@", value):
+            raise ValueError("no user or password may stand in 'url': give 'user' and 'password', or use ~/.netrc")
+        if not re.match(r"https?://[^/{]", value):
+            raise ValueError(f"'url' must begin with http:// or https:// and a host, not {value!r}")
+        try:
+            fields = {name for _, name, _, _ in string.Formatter().parse(value) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"'url' cannot be filled in ({error})") from None
+        known = ("ra", "dec", "bands", "band", "size", "half_arcsec", "pixel_scale")
+        if unknown := sorted(fields - set(known)):
+            raise ValueError(f"'url' has {{{unknown[0]}}}; it may hold {', '.join(f'{{{name}}}' for name in known)}")
+        if not {"ra", "dec"} <= fields or len(fields & {"band", "bands"}) != 1:
+            raise ValueError(
+                "'url' needs {ra}, {dec}, and one of {bands} (all in one file) and {band} (a request a band)"
+            )
+        try:
+            value.format(ra=1.5, dec=1.5, bands="gr", band="g", size=1, half_arcsec=1.5, pixel_scale=1.5)
+        except (ValueError, AttributeError, LookupError) as error:
+            raise ValueError(f"'url' cannot be filled in ({error})") from None
+        return value
+
+    @field_validator("user", "password")
+    @classmethod
+    def _name_of_a_variable(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise ValueError("give the name of an environment variable, such as SSP_PDR_USR, never the thing itself")
+        return value
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("'user' and 'password' go together")
+        return self
+
+    @property
+    def host(self) -> str:
+        """Whose service it is."""
+        return self.url.split("/")[2]
+
+
 class Images(Section):
-    """The survey's tile images.
+    """The survey's tile images, or a service that cuts them.
 
     ``files`` is a path with ``{tile}`` and, unless one file holds all bands, ``{band}`` (``{tile:.3}`` is the tile's first
     three characters, and ``*`` what differs from tile to tile, such as DES's numbers of requests). ``hdu`` is a number, a
-    name that may hold ``{band}``, or one of these a band.
+    name that may hold ``{band}``, or one of these a band. ``zero_point`` (magnitude = zero_point - 2.5 log10(pixel)) is one
+    number, or one a band; where it is not given, that of the headers counts.
     """
 
-    files: str
+    files: str = ""
+    service: Service | None = None
     bands: list[Identifier] = Field(min_length=1)
     hdu: Hdu | dict[str, Hdu] = 0
     index: str | None = None
     release: str = ""
-    zero_point: float | None = None
+    zero_point: FiniteFloat | dict[Identifier, FiniteFloat] | None = None
     pixel_scale: Annotated[float, Field(gt=0)] | None = None
     blank: float | None = 0.0
     mask: Mask | None = None
     weight: Weight | None = None
 
+    @field_validator("files", mode="before")
+    @classmethod
+    def _none_given(cls, value: Any) -> Any:
+        return "" if value is None else value
+
     @field_validator("files")
     @classmethod
     def _has_tile(cls, value: str) -> str:
-        if "{tile" not in value:
+        if value and "{tile" not in value:
             raise ValueError("'files' needs '{tile}' where the tile's name stands, e.g. '{tile}/{tile}_{band}.fits.fz'")
         return value
+
+    def zero_point_of(self, band: str) -> float | None:
+        """The zero point given for a band, if any."""
+        return self.zero_point.get(band) if isinstance(self.zero_point, dict) else self.zero_point
 
     @field_validator("bands")
     @classmethod
@@ -168,14 +268,34 @@ class Images(Section):
             raise ValueError(f"a band is listed twice: {', '.join(value)}")
         return value
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.files) == (self.service is not None):
+            raise ValueError(
+                "give one of 'files' (tiles on disk) and 'service' (a cutout service); "
+                + ("here are both" if self.files else "here is neither")
+            )
+        if self.service is not None:
+            if self.pixel_scale is None:
+                raise ValueError("a 'service' needs 'pixel_scale', in arcsec: what it is asked for, and what must come")
+            beside = [name for name in ("mask", "weight") if (s := getattr(self, name)) is not None and s.files]
+            if beside or self.index:
+                name = f"{beside[0]}.files" if beside else "index"
+                raise ValueError(f"'{name}' goes with tiles on disk; of what a 'service' sends, give 'hdu'")
+        return self
+
 
 class Cutouts(Section):
-    """The pixels cut for each target and how they are stored."""
+    """The pixels cut for each target and how they are stored.
+
+    With a ``zero_point`` all bands are brought to it; without one, pixels are kept as they are in the files.
+    """
 
     bands: list[Identifier] = Field(min_length=1)
     size: Annotated[int, Field(ge=4, le=1024)]
     dtype: Literal["float32", "float16", "int16"] = "float32"
     max_bad_fraction: Fraction = 0.1
+    zero_point: FiniteFloat | None = None
     partition: Annotated[int, Field(ge=CHUNK_ROWS)] = 4096
 
     @field_validator("partition")
@@ -186,30 +306,17 @@ class Cutouts(Section):
         return value
 
 
-class Normalisation(Section):
-    """``clip((pixels - offset) / scale)``, one number or one a band, before the network."""
-
-    offset: FiniteFloat | list[FiniteFloat] = 0.0
-    scale: FiniteFloat | list[FiniteFloat] = 1.0
-    clip: Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)] | None = None
-
-    @model_validator(mode="after")
-    def _usable(self) -> Self:
-        if 0 in (self.scale if isinstance(self.scale, list) else [self.scale]):
-            raise ValueError("'scale' must not be 0: pixels are divided by it")
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise ValueError(f"'clip' is [lowest, highest], not {self.clip}")
-        return self
-
-
 class Model(Section):
-    """The trained network."""
+    """The trained network: its file, or the folder of a package with its contract (``model.yaml``).
+
+    Where there is a contract, ``output``, ``column``, ``normalisation`` and ``nan_fill`` stand in it, and not here.
+    """
 
     path: str
     output: Literal["probability", "logit"] | None = None
     column: Annotated[int, Field(ge=0)] | None = None
     normalisation: Normalisation | None = None
-    nan_fill: FiniteFloat = 0.0
+    nan_fill: FiniteFloat | None = None
     batch_size: PositiveInt = 256
     backend: Literal["tensorflow", "jax"] = Field(
         default_factory=lambda: os.environ.get("KERAS_BACKEND", "tensorflow"), validate_default=True

@@ -1,12 +1,14 @@
 """YAML file → :class:`~survey_scan.config.Config`, every problem at once with file:line:column.
 
 Paths in the file are relative to the file's own folder; ``~`` and ``$SCRATCH`` are expanded. What ``survey`` and
-``selection.paper`` name is put under what the file says, so that the configuration says everything itself.
+``selection.paper`` name is put under what the file says, and ``selection.box`` is drawn, so that the configuration says
+everything itself.
 """
 
 import difflib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -14,8 +16,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from survey_scan import presets
-from survey_scan.config import Config, Run
-from survey_scan.errors import ConfigError
+from survey_scan.box import draw
+from survey_scan.config import Box, Config, Run
+from survey_scan.errors import ConfigError, SelectionProblems, UserError
 from survey_scan.yaml_file import Location, parse, read
 
 #: Keys whose values are paths (or globs of paths), resolved against the folder of the file.
@@ -29,6 +32,7 @@ PATHS: tuple[Location, ...] = (
     ("images", "weight", "files"),
     ("model", "path"),
     ("resources", "profile"),
+    ("selection", "box", "lenses"),
 )
 
 
@@ -51,6 +55,30 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Config:
     ConfigError
         With every problem found, one a line, each with its place.
     """
+    data, places, problems = _spelled_out(path, settings)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return validate(Config, data, places, path)
+
+
+def told(error: UserError, path: Path, settings: tuple[str, ...] = ()) -> str:
+    """An error's text; each problem of a selection, which is seen only once the catalogue's columns are known, after its place.
+
+    Parameters
+    ----------
+    error : UserError
+        What came of the configuration.
+    path, settings
+        As for :func:`load`, of which the configuration came.
+    """
+    if not isinstance(error, SelectionProblems):
+        return str(error)
+    places = _spelled_out(path, settings)[1]
+    return "\n".join(f"{_place(places, location, str(path))}: {text}" for location, text in error.problems)
+
+
+def _spelled_out(path: Path, settings: tuple[str, ...]) -> tuple[dict[str, Any], dict[Location, str], list[str]]:
+    """What a configuration says, with all that it names; the place of everything; problems."""
     data, places, problems = read(path, [name for name in Config.model_fields if name != "spelled_out"])
     if isinstance(data.get("run"), dict):
         data["run"].setdefault("directory", str(Run.model_fields["directory"].default))  # a path like any other
@@ -62,14 +90,12 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Config:
     if isinstance(data.get("survey"), dict):
         data["survey"].setdefault("root", str(path.absolute().parent))
     if data.get("spelled_out") is not True:
-        for spell_out in (_spell_out_survey, _spell_out_paper):
+        for spell_out in (_spell_out_survey, _spell_out_cuts):
             try:
                 spell_out(data, places, problems)
             except ConfigError as error:
                 problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return validate(Config, data, places, path)
+    return data, places, problems
 
 
 def validate(root: type[Model], data: dict[str, Any], places: dict[Location, str], path: Path) -> Model:
@@ -112,36 +138,105 @@ def _spell_out_survey(data: dict[str, Any], places: dict[Location, str], problem
         preset = presets.file("survey", survey["name"])
     except ConfigError as error:
         raise ConfigError(f"{_place(places, ('survey', 'name'))}: {error}") from None
-    _resolve_paths(preset.data, Path(survey["root"]), preset.places, problems)
+    _resolve_paths(preset.data, survey["root"].rstrip("/") or "/", preset.places, problems)
     presets.put_under(data, places, preset)
     data["spelled_out"] = True
 
 
-def _spell_out_paper(data: dict[str, Any], places: dict[Location, str], problems: list[str]) -> None:
-    """Put the cuts of the paper that ``selection.paper`` names before those of the file."""
-    selection, catalogue = data.get("selection"), data.get("catalogue")
-    if not isinstance(selection, dict) or not isinstance(selection.get("paper"), str):
-        return
-    name, place = selection["paper"], _place(places, ("selection", "paper"))
+def _spell_out_cuts(data: dict[str, Any], places: dict[Location, str], problems: list[str]) -> None:
+    """Put the cuts of the survey's preset, of the paper and of the box before those of the file."""
+    selection = data.setdefault("selection", {})
+    cuts = selection.get("cuts", {}) if isinstance(selection, dict) else None
+    if not isinstance(cuts, dict):
+        return  # the model says what is wrong
+    before: dict[str, str] = {}
+    for spell_out in (_survey_cuts, _paper_cuts, _box_cuts):
+        try:
+            before |= spell_out(data, places, problems)
+        except ConfigError as error:
+            problems.append(str(error))
+    if before or any(selection.get(key) is not None for key in ("paper", "box")):
+        selection["cuts"] = before | {name: text for name, text in cuts.items() if name not in before}
+        data["spelled_out"] = True
+
+
+def _survey_cuts(data: dict[str, Any], places: dict[Location, str], problems: list[str]) -> dict[str, str]:
+    """Cuts of the survey's preset; the file's own of the same name take their places, and null leaves one out."""
+    survey, own = data.get("survey"), data["selection"].get("cuts", {})
+    if not isinstance(survey, dict) or data.get("spelled_out") is not True:
+        return {}
+    preset, held = presets.file("survey", survey["name"]), _held(data)
+    known = {
+        *preset.data.get("catalogue", {}).get("columns", {}),
+        *preset.data.get("catalogue", {}).get("magnitudes", {}),
+    }
+    found = {}
+    for cut, text in preset.data.get("cuts", {}).items():
+        if cut in own:
+            if own[cut] is None:
+                del own[cut]
+            else:
+                found[cut] = own[cut]
+            continue
+        found[cut] = text
+        places[("selection", "cuts", cut)] = preset.places[("cuts", cut)]
+        absent = [name for name in re.findall(r"[A-Za-z_]\w*", text) if name in known and held and name not in held]
+        if absent:
+            problems.append(
+                f"{_place(places, ('survey', 'name'))}: cut '{cut}' of {survey['name']} ({text}) needs column '{absent[0]}', which "
+                f"the configuration leaves out. Leave the cut out too: selection.cuts: {{{cut}: null}}."
+            )
+    return found
+
+
+def _paper_cuts(data: dict[str, Any], places: dict[Location, str], problems: list[str]) -> dict[str, str]:
+    """Cuts of the paper that ``selection.paper`` names."""
+    name, place = data["selection"].get("paper"), _place(places, ("selection", "paper"))
+    if not isinstance(name, str):
+        return {}
     try:
-        paper = presets.paper(name)
+        paper, written = presets.paper(name), presets.file("paper", name).places
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
-    held = catalogue if isinstance(catalogue, dict) else {"columns": None}
-    defined = [held.get("columns", {}), held.get("magnitudes", {}), selection.get("define", {})]
-    whole = all(isinstance(section, dict) for section in defined)  # else the models say what is wrong,
-    whole = whole and (data.get("survey") is None or data.get("spelled_out") is True)  # or that there is no such survey
-    for column, what in paper.about.needs.items() if whole else ():
-        if not any(column in section for section in defined):
+    held = _held(data)
+    for column, what in paper.about.needs.items() if held is not None else ():
+        if held is not None and column not in held:
             problems.append(
                 f"{place}: the cuts of {name} need a column '{column}' ({what}), which is not defined. Add it to "
                 f"catalogue.columns, as '{column}: NAME_IN_YOUR_FILES'"
                 + (", or to catalogue.magnitudes, from a flux." if column.startswith("mag_") else ".")
             )
-    cuts = selection.get("cuts", {})
-    if isinstance(cuts, dict):
-        selection["cuts"] = {f"{name}: {cut}": text for cut, text in paper.cuts.items()} | cuts
-    data["spelled_out"] = True
+    for cut in paper.cuts:
+        places[("selection", "cuts", f"{name}: {cut}")] = written[("cuts", cut)]
+    return {f"{name}: {cut}": text for cut, text in paper.cuts.items()}
+
+
+def _box_cuts(data: dict[str, Any], places: dict[Location, str], problems: list[str]) -> dict[str, str]:
+    """Cuts of the box that ``selection.box`` has drawn from lenses."""
+    try:
+        box = Box.model_validate(data["selection"].get("box"))
+    except ValidationError:
+        return {}  # there is none, or the model says what is wrong
+    catalogue = data.get("catalogue")
+    missing = catalogue.get("missing", []) if isinstance(catalogue, dict) else []
+    numbers = [value for value in missing if isinstance(value, int | float)] if isinstance(missing, list) else []
+    place = _place(places, ("selection", "box"))
+    try:
+        cuts = draw(box, numbers).cuts
+    except ConfigError as error:
+        raise ConfigError(f"{_place(places, ('selection', 'box', 'lenses'))}: {error}") from None
+    places.update({("selection", "cuts", cut): place for cut in cuts})
+    return cuts
+
+
+def _held(data: dict[str, Any]) -> set[str] | None:
+    """Columns that the configuration defines; None where that cannot be told, because something is wrong with it."""
+    catalogue = data.get("catalogue")
+    held = catalogue if isinstance(catalogue, dict) else {"columns": None}
+    sections = [held.get("columns", {}), held.get("magnitudes", {}), data["selection"].get("define", {})]
+    whole = all(isinstance(section, dict) for section in sections)  # else the models say what is wrong,
+    whole = whole and (data.get("survey") is None or data.get("spelled_out") is True)  # or that there is no such survey
+    return {name for section in sections for name in section} if whole else None
 
 
 def _place(places: dict[Location, str], location: Location, otherwise: str = "") -> str:
@@ -178,7 +273,11 @@ def _apply(data: dict[str, Any], places: dict[Location, str], setting: str, prob
 
 
 def _resolve_paths(
-    data: dict[str, Any], folder: Path, places: dict[Location, str], problems: list[str], only: Location | None = None
+    data: dict[str, Any],
+    folder: Path | str,
+    places: dict[Location, str],
+    problems: list[str],
+    only: Location | None = None,
 ) -> None:
     for location in PATHS if only is None else (only,):
         section: Any = data
@@ -196,16 +295,22 @@ def _resolve_paths(
             ]
 
 
-def _resolve(text: str, folder: Path, location: Location, places: dict[Location, str], problems: list[str]) -> str:
-    if location == ("model", "path") and text == "loopback":
+def _resolve(
+    text: str, folder: Path | str, location: Location, places: dict[Location, str], problems: list[str]
+) -> str:
+    if not text or (location == ("model", "path") and text == "loopback"):
         return text
+    if location == ("images", "index") and text == "bricks":
+        return text  # the Legacy Surveys' by arithmetic
     if location == ("resources", "profile") and not text.endswith((".yaml", ".yml")):
         return text  # the name of one that comes with the package
     expanded = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111 - a glob, perhaps a URL
     unknown = re.search(r"\$(\w+|\{\w+\})", expanded)
     if unknown:
         problems.append(f"{places.get(location, '')}: environment variable {unknown.group(0)} in {text!r} is not set")
-    return expanded if "://" in expanded else os.path.normpath(folder / expanded)
+    if "://" in expanded:
+        return expanded.removeprefix("file://")
+    return f"{folder}/{expanded}" if "://" in str(folder) else os.path.normpath(Path(folder) / expanded)
 
 
 def _describe(
@@ -241,13 +346,18 @@ def _follow(root: type[BaseModel], location: Location) -> tuple[type[BaseModel],
     model: type[BaseModel] | None = root
     known: list[str | int] = []
     items: type[BaseModel] | None = None
+    annotation: Any = None
     for key in location:
+        if model is None and (kind := _kind(annotation, key)) is not None:  # of several, told apart by a key of theirs
+            holder = model = kind
+            continue
         if model is not None:
             holder, field = model, model.model_fields.get(str(key))
-            model, items = _model_of(field.annotation) if field else (None, None)
+            annotation = field.annotation if field else None
+            model, items = _model_of(annotation)
         elif items is not None:
             model, items = items, None
-        elif not isinstance(key, int) and re.search(r"[\[(]|^(str|int|float|bool)$", str(key)):
+        elif not isinstance(key, int) and re.search(r"[\[(]|^(str|int|float|bool|constrained-\w+)$", str(key)):
             continue
         known.append(key)
     return holder, tuple(known)
@@ -257,6 +367,8 @@ def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, type[BaseModel] 
     """The model a field holds, and the model its items are, where it is a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, None
+    if len(list(_models(annotation))) > 1:
+        return None, None
     for argument in get_args(annotation):
         model, items = _model_of(argument)
         if model is not None and get_origin(annotation) is dict:
@@ -264,3 +376,18 @@ def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, type[BaseModel] 
         if model is not None or items is not None:
             return model, items
     return None, None
+
+
+def _kind(annotation: Any, tag: str | int) -> type[BaseModel] | None:
+    """That of several models which says by a literal that it is the one of this name."""
+    for model in _models(annotation):
+        if any(tag in get_args(field.annotation) for field in model.model_fields.values()):
+            return model
+    return None
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

@@ -115,6 +115,15 @@ class RunDirectory:
         return self.targets_folder / f"part-{partition:05d}.parquet"
 
     @property
+    def downloads_folder(self) -> Path:
+        """Scratch folder of a scan that asks a cutout service."""
+        return self.path / "downloads"
+
+    def downloads(self, partition: int) -> Path:
+        """What a cutout service sent for one partition, until that is finished."""
+        return self.downloads_folder / f"{partition:05d}"
+
+    @property
     def store(self) -> Path:
         """The Zarr group of cutouts."""
         return self.path / "cutouts.zarr"

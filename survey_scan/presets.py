@@ -31,9 +31,10 @@ class AboutSurvey(Section):
 
 
 class SurveyPreset(Section):
-    """Parts of the sections ``catalogue`` and ``images`` of a configuration."""
+    """Parts of the sections ``catalogue`` and ``images`` of a configuration, and cuts that every selection on it begins with."""
 
     about: AboutSurvey
+    cuts: dict[str, Expression] = {}
     catalogue: dict[str, Any] = {}
     images: dict[str, Any] = {}
 

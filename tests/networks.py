@@ -51,6 +51,9 @@ class Networks:
     def _made(self, name: str) -> Path:
         path = self.folder / name
         kind = path.stem
+        if path.suffix == ".onnx":
+            onnx_linear(path)
+            return path
         model = NETWORKS[kind]()
         with quiet():
             if path.suffix:
@@ -160,6 +163,12 @@ def _damaged() -> Any:
     return model
 
 
+def _sqrt(x: Any) -> Any:
+    import keras
+
+    return keras.ops.sqrt(x)
+
+
 def _two_inputs() -> Any:
     import keras
 
@@ -177,6 +186,35 @@ def _two_outputs() -> Any:
 
 def _flat(layers: Any, x: Any, *more: Any) -> Any:
     return layers.Dense(1, activation="sigmoid", name="last")(layers.Flatten()(x))
+
+
+def onnx_linear(
+    path: Path,
+    layout: str = "NHWC",
+    columns: int = 1,
+    end: str | None = "Sigmoid",
+    shape: tuple[Any, ...] | None = None,
+) -> None:
+    """The linear function, as an ONNX file."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    order = (0, 1, 2) if layout == "NHWC" else (2, 0, 1)
+    weight = WEIGHT[:, :columns].reshape(*SHAPE, columns).transpose(*order, 3).reshape(-1, columns)
+    axes = shape or ("n", *(SHAPE[i] for i in order))
+    nodes = [
+        helper.make_node("Flatten", ["pixels"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits" if end else "scores"]),
+        *([helper.make_node(end, ["logits"], ["scores"])] if end else []),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, axes)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ("n", columns))],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(BIAS[:columns], "bias")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
 NETWORKS: dict[str, Callable[[], Any]] = {
@@ -200,6 +238,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "one_class": lambda: _dense(1, "softmax"),
     "convolutional": _fully_convolutional,
     "damaged": _damaged,
+    "root": lambda: _dense(after=lambda x: _sqrt(-1 - x * x)),
     "two_inputs": _two_inputs,
     "two_outputs": _two_outputs,
     "lambda": lambda: _other(lambda layers, x: _flat(layers, layers.Lambda(lambda z: z * 2)(x))),

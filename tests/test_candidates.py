@@ -170,3 +170,17 @@ def test_a_list_of_failures_that_breaks_off_leaves_the_old_one(tmp_path):
     with pytest.raises(OSError, match="disk gone"):
         write_failures(breaking(), path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_units_of_kept_columns(tmp_path):
+    paths = tmp_path / "candidates.parquet", tmp_path / "candidates.fits"
+    described = {"mag_r": ("mag", "phot.mag"), "flux": ("nJy", ""), "gone": ("s", "")}
+    write_candidates(best(flux=1.0, plain=2.0), *paths, described)
+    for path, form in zip(paths, ("parquet.votable", "fits"), strict=True):
+        table = Table.read(path, format=form)
+        assert str(table["mag_r"].unit) == "mag" and str(table["flux"].unit) == "nJy", form
+        assert table["plain"].unit is None and str(table["ra"].unit) == "deg", form
+    header = fits.getheader(paths[1], 1)
+    number = NAMES.index("mag_r") + 1
+    assert (header[f"TTYPE{number}"], header[f"TUCD{number}"]) == ("mag_r", "phot.mag")
+    assert f"TCOMM{number}" not in header, "what a column of theirs means is not ours to say"

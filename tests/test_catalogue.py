@@ -12,12 +12,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
-from survey_scan import catalogue
+from survey_scan import catalogue, presets
 from survey_scan.catalogue import read_slice, survey
 from survey_scan.catalogue.columns import Read, canonical
 from survey_scan.config import Catalogue, Magnitude, Selection
 from survey_scan.errors import CatalogueError
-from survey_scan.selection import select
+from survey_scan.selection import needed, select, select_rows
 
 
 def read(config: Catalogue) -> pd.DataFrame:
@@ -331,6 +331,94 @@ def test_the_table_without_rows_has_the_types_of_the_table(tmp_path, table):
     assert list(read(cfg).columns) == ["object_id", "ra", "dec", "tile", "flux", "mag", "kind", "good", "m"]
 
 
+@pytest.mark.parametrize("kind", ["fits", "fits.gz", "parquet", "csv"])
+def test_selecting_rows_as_they_are_read_is_selecting_from_the_table(tmp_path, table, kind, monkeypatch):
+    monkeypatch.setattr(catalogue.fits, "_BLOCK", 500)  # a few rows at a time
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        table.to_parquet(path, row_group_size=7)
+    elif kind == "csv":
+        table.to_csv(path, index=False)
+    else:
+        Table.from_pandas(table).write(path)
+    cfg = config(path, columns=COLUMNS, magnitudes={"m": Magnitude(flux="flux")}, missing=[99.0], rows_per_task=20)
+    contents = survey(cfg)
+    chosen = Selection(
+        define={"twice": "2 * mag", "bright": "twice < 44", "colour": "m - mag"},
+        cuts={"bright": "bright", "kind": "kind in ['DEV', 'SER']", "sky": "dec < 60"},
+    )
+    assert needed(chosen) == {"ra", "dec", "mag", "kind"}
+    for piece in contents.slices:
+        whole, flow = select(read_slice(piece, cfg, contents.types), chosen)
+        found, same = select_rows(catalogue.read_rows(piece, cfg, contents.types), chosen)
+        pd.testing.assert_frame_equal(found, whole)
+        assert same == flow
+    nothing = Selection(cuts={"none": "mag > 1000"}, keep=["colour"], define={"colour": "m - mag"})
+    found, flow = select_rows(catalogue.read_rows(contents.slices[0], cfg, contents.types), nothing)
+    assert flow.kept["none"] == 0 and list(found.columns) == ["object_id", "ra", "dec", "colour"] and found.empty
+    every, flow = select_rows(catalogue.read_rows(contents.slices[0], cfg, contents.types), Selection())
+    assert len(every) == flow.total == flow.selected
+
+
+def test_columns_that_no_cut_needs_are_made_of_the_rows_that_pass_only(tmp_path, table, monkeypatch):
+    Table.from_pandas(table).write(tmp_path / "a.fits")
+    cfg = config(tmp_path / "a.fits", columns=COLUMNS)
+    contents = survey(cfg)
+    asked = {}
+    plain = catalogue.fits.Block.read
+
+    def noted(self, names, keep=None):
+        found = plain(self, names, keep)
+        asked.update({name: max(len(column.values), asked.get(name, 0)) for name, column in found.items()})
+        return found
+
+    monkeypatch.setattr(catalogue.fits.Block, "read", noted)
+    rows = catalogue.read_rows(contents.slices[0], cfg, contents.types)
+    flow = select_rows(rows, Selection(cuts={"faint": "mag > 24"}))[1]
+    assert 0 < flow.selected < 50
+    few = flow.selected
+    assert asked == {"object_id": few, "ra": 50, "dec": 50, "flux": few, "mag": 50, "kind": few, "good": few}
+
+
+def test_units_and_ucds_are_those_of_the_file(tmp_path):
+    columns = [
+        fits.Column("ID", "K", array=np.arange(3)),
+        fits.Column("RA", "D", unit="deg", array=np.ones(3)),
+        fits.Column("DEC", "D", unit="deg", array=np.ones(3)),
+        fits.Column("FLUX", "E", unit="nanomaggy", array=np.ones(3)),
+        fits.Column("R", "E", unit="arcsec", array=np.ones(3)),
+        fits.Column("TYPE", "3A", array=["DEV"] * 3),
+    ]
+    table = fits.BinTableHDU.from_columns(columns)
+    table.header["TUCD5"] = "phys.angSize"
+    table.writeto(tmp_path / "a.fits")
+    keys = {"columns": {"flux": "FLUX", "r": "R", "type": "TYPE"}, "magnitudes": {"m": Magnitude(flux="FLUX")}}
+    expected = {"flux": ("nanomaggy", ""), "r": ("arcsec", "phys.angSize"), "m": ("mag", "phot.mag")}
+    assert survey(config(tmp_path / "a.fits", id_column="ID", **keys)).described == expected
+
+    values = {
+        "ID": np.arange(3),
+        "RA": np.ones(3),
+        "DEC": np.ones(3),
+        "FLUX": np.ones(3),
+        "R": np.ones(3),
+        "TYPE": ["a"] * 3,
+    }
+    arrow = pa.table(values)
+    facts = {"FLUX": {"unit": "nanomaggy"}, "R": {"unit": "arcsec", "ucd": "phys.angSize"}}
+    fields = [field.with_metadata(facts.get(field.name)) for field in arrow.schema]
+    pq.write_table(arrow.cast(pa.schema(fields)), tmp_path / "a.parquet")
+    assert survey(config(tmp_path / "a.parquet", id_column="ID", **keys)).described == expected
+    as_astropy = Table(values)
+    as_astropy["FLUX"].unit, as_astropy["R"].unit = "mJy", "arcsec"
+    as_astropy.write(tmp_path / "b.parquet")
+    plain = {"flux": ("mJy", ""), "r": ("arcsec", ""), "m": ("mag", "phot.mag")}
+    assert survey(config(tmp_path / "b.parquet", id_column="ID", **keys)).described == plain
+    both = Catalogue(files=[f"{tmp_path}/a.parquet", f"{tmp_path}/b.parquet"], id_column="ID", **keys)
+    assert survey(both).described == {"m": ("mag", "phot.mag")}, "files that say different things say nothing"
+    assert survey(config(tmp_path / "a.parquet", id_column="ID", columns={"type": "TYPE"})).described == {}
+
+
 # ---- messages
 
 
@@ -629,3 +717,84 @@ def test_tables_of_lens_searches(survey_data):
     assert found["object_id"].iloc[0] == 1250558137153384253
     assert found["bad"].dtype == bool
     assert found["mag_r"].between(14, 35).mean() > 0.9
+
+
+LACKS = """\
+catalogue: DATA/dr2_2015/sweep-320m005-330p000.fits lacks 11 of the 18 columns that the configuration names:
+  RELEASE (catalogue.id_column): it has nothing like it
+  NOBS_G (catalogue.columns.nobs_g): it has DECAM_NOBS[1]
+  NOBS_R (catalogue.columns.nobs_r): it has DECAM_NOBS[2]
+  NOBS_Z (catalogue.columns.nobs_z): it has DECAM_NOBS[4]
+  MASKBITS (catalogue.columns.maskbits): it has nothing like it
+  FLUX_G (catalogue.magnitudes.mag_g.flux): it has DECAM_FLUX[1]
+  MW_TRANSMISSION_G (catalogue.magnitudes.mag_g.transmission): it has DECAM_MW_TRANSMISSION[1]
+  FLUX_R (catalogue.magnitudes.mag_r.flux): it has DECAM_FLUX[2]
+  MW_TRANSMISSION_R (catalogue.magnitudes.mag_r.transmission): it has DECAM_MW_TRANSMISSION[2]
+  FLUX_Z (catalogue.magnitudes.mag_z.flux): it has DECAM_FLUX[4]
+  MW_TRANSMISSION_Z (catalogue.magnitudes.mag_z.transmission): it has DECAM_MW_TRANSMISSION[4]
+It has: BRICK_PRIMARY, BRICKID, BRICKNAME, OBJID, TYPE, RA, RA_IVAR, DEC, DEC_IVAR, DECAM_FLUX, DECAM_FLUX_IVAR, \
+DECAM_MW_TRANSMISSION, DECAM_NOBS, DECAM_RCHI2, DECAM_PSFSIZE, DECAM_FRACFLUX, DECAM_FRACMASKED, DECAM_FRACIN, OUT_OF_BOUNDS, \
+DECAM_ANYMASK and 13 more.
+There is no preset whose columns it all has.
+Name what it has under catalogue; a column that it lacks is left out by null, and a cut on it too."""
+
+
+def test_columns_of_another_release(survey_data):
+    eras = survey_data / "legacysurvey/sweeps_schema_history"
+
+    def of_preset(name: str, files: str) -> Catalogue:
+        preset = presets.survey(name).catalogue
+        magnitudes = {own: Magnitude(**parts) for own, parts in preset["magnitudes"].items()}
+        return Catalogue(**preset | {"files": [str(eras / files)], "magnitudes": magnitudes})
+
+    text = message(survey, of_preset("legacy-dr9-south", "dr2_2015/sweep-*.fits"))
+    assert text.replace(str(eras), "DATA") == LACKS
+    text = message(survey, of_preset("legacy-dr10-south", "dr8_2020/sweep-310m005-320p000.fits")).splitlines()
+    assert text[1:4] == [
+        "  NOBS_I (catalogue.columns.nobs_i): it has nothing like it",
+        "  FLUX_I (catalogue.magnitudes.mag_i.flux): it has nothing like it",
+        "  MW_TRANSMISSION_I (catalogue.magnitudes.mag_i.transmission): it has nothing like it",
+    ]
+    assert text[5] == "Presets whose columns it all has: legacy-dr9-north, legacy-dr9-south, legacy-dr9-viewer."
+    assert survey(of_preset("legacy-dr9-south", "dr8_2020/sweep-310m005-320p000.fits")).rows == 6
+
+
+def test_rubin_objects_and_euclid_mer(tmp_path):
+    """Columns as the surveys name them; their numbers are made up, and only what is used is read."""
+    n = 200
+    rubin = {
+        "objectId": np.arange(n) + 2**60,
+        "coord_ra": np.linspace(50, 54, n),
+        "coord_dec": np.linspace(-29, -27, n),
+    }
+    rubin |= {f"{b}_cModelFlux": np.full(n, 3631.0) for b in "ugrizy"} | {"refExtendedness": np.ones(n)}
+    rubin |= {
+        f"{b}_{what}_flag": np.zeros(n, bool) for b in "ugrizy" for what in ("cModel", "psfFlux", "blendedness", "kron")
+    }
+    Table(rubin).write(tmp_path / "objectTable_tract_5063.parquet")
+    keys = {
+        "id_column": "objectId",
+        "ra_column": "coord_ra",
+        "dec_column": "coord_dec",
+        "columns": {"ext": "refExtendedness"},
+    }
+    njy = Magnitude(flux="i_cModelFlux", zero_point=31.4)  # nanojansky
+    found = read(config(tmp_path / "objectTable_tract_5063.parquet", **keys, magnitudes={"mag_i": njy}))
+    assert found["object_id"].tolist() == rubin["objectId"].tolist()
+    np.testing.assert_allclose(found["mag_i"], 31.4 - 2.5 * np.log10(3631.0))
+
+    fits_table(
+        tmp_path / "EUC_MER_FINAL-CAT.fits",
+        fits.Column("OBJECT_ID", "K", array=np.array([-598675480504562, 2744101126664938])),
+        fits.Column("RIGHT_ASCENSION", "D", unit="deg", array=np.array([59.8675, 274.4101])),
+        fits.Column("DECLINATION", "D", unit="deg", array=np.array([-50.4562, 66.4938])),
+        fits.Column("FLUX_VIS_2FWHM_APER", "E", unit="uJy", array=np.array([3.631, np.nan])),
+        fits.Column("SPURIOUS_FLAG", "I", array=np.array([0, 1])),
+        fits.Column("DET_QUALITY_FLAG", "J", array=np.array([0, 512])),
+    )
+    keys = {"id_column": "OBJECT_ID", "ra_column": "RIGHT_ASCENSION", "dec_column": "DECLINATION"}
+    keys |= {"columns": {"spurious": "SPURIOUS_FLAG"}}
+    ujy = Magnitude(flux="FLUX_VIS_2FWHM_APER", zero_point=23.9)  # microjansky
+    found = read(config(tmp_path / "EUC_MER_FINAL-CAT.fits", **keys, magnitudes={"mag_vis": ujy}))
+    assert found["object_id"].tolist() == [-598675480504562, 2744101126664938]
+    np.testing.assert_allclose(found["mag_vis"], [22.5, np.nan], rtol=1e-5)

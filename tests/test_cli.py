@@ -9,6 +9,8 @@ from survey_scan.cli import main
 
 COMMANDS = [
     "demo",
+    "simulate",
+    "evaluate",
     "check",
     "plan",
     "run",
@@ -20,6 +22,7 @@ COMMANDS = [
     "verify",
     "surveys",
     "papers",
+    "model",
 ]
 
 

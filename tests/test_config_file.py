@@ -1,10 +1,13 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import BaseModel
 
+from survey_scan.cli import main
 from survey_scan.config import Config
 from survey_scan.config_file import dump, load
 from survey_scan.errors import ConfigError
@@ -187,3 +190,36 @@ def test_nothing_can_be_changed(tmp_path):
     config = load(EXAMPLE)
     with pytest.raises(ValueError, match="frozen"):
         config.ranking.top = 3
+
+
+def test_what_is_wrong_with_a_selection_is_told_with_its_place(tmp_path):
+    """Which columns there are is known only when the catalogue is opened."""
+    rows = pd.DataFrame({"object_id": [1], "ra": [1.0], "dec": [2.0], "G": [20.0], "R": [19.0]})
+    rows.to_parquet(tmp_path / "c.parquet")
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "run: {name: a}\ncatalogue: {files: c.parquet, columns: {mag_g: G}}\nselection:\n  define:\n    g_r: mag_g - R\n"
+        "  cuts:\n    red: g_r > 0.6\n    bright: mag_g <\n    text: mag_g + 1\n  keep: [mag_z]\n"
+        "images: {files: '{tile}.fits', bands: [g], index: none.csv}\ncutouts: {bands: [g], size: 32}\nmodel: {path: loopback}\n"
+    )
+    results = [
+        CliRunner().invoke(main, [command, str(path), "--set", "selection.cuts.new=zz > 1"])
+        for command in ("check", "plan")
+    ]
+    for result in results:
+        assert result.exit_code == 2
+        lines = [line.replace(f"{tmp_path}/", "") for line in result.stderr.splitlines()]
+        known = "Defined: mag_g."
+        assert lines[0] == (
+            "a.yaml:5:5: definition 'g_r' uses 'R', a column of c.parquet that is not read. Add it to catalogue.columns: R: R"
+        )
+        assert lines[1].startswith(
+            "a.yaml:8:5: cut 'bright': 'mag_g <' cannot be read at its end. An expression may hold"
+        )
+        assert lines[2] == "a.yaml:9:5: cut 'text': 'mag_g + 1' is a number, not a condition. Compare it."
+        assert lines[3] == (
+            f"--set selection.cuts.new=zz > 1: cut 'new' uses 'zz', which is neither a column of c.parquet nor defined. {known}"
+        )
+        assert lines[4].startswith(
+            "a.yaml:10:3: selection.keep uses 'mag_z', which is neither a column of c.parquet nor defined."
+        )

@@ -108,3 +108,23 @@ def test_a_partition_of_real_size_needs_no_more_targets_than_it_has(tmp_path):
     cut = cut_partition(targets([50.3], [50.3], header((100, 100))), images, spec(bands=["g"], size=10))
     assert cut.image.shape == (1, 10, 10, 1)
     assert read_tile_info(images, "T1").shape == (100, 100)
+
+
+def test_a_common_zero_point(tmp_path):
+    """One multiplication a band; a tile whose header says another zero point than its band's is not used."""
+    cards = header((100, 100))
+    for tile, band, zero_point in (("T1", "g", 25.0), ("T1", "r", 30.0), ("T2", "g", 25.0), ("T2", "r", 29.0)):
+        cards["MAGZERO"] = zero_point
+        write(tmp_path / f"{tile}_{band}.fits", noise((100, 100)), cards)
+    images = config.Images(files=str(tmp_path / "{tile}_{band}.fits"), bands=["g", "r"])
+    rows = targets([50.3, 50.3], [50.3, 50.3], cards).assign(tile=["T1", "T2"])
+    as_is = cut_partition(rows, images, spec(bands=["g", "r"], size=10), 0.263, None, {"g": 25.0, "r": 30.0})
+    assert as_is.status.tolist() == [0, 0]
+    common = cut_partition(
+        rows, images, spec(bands=["g", "r"], size=10, zero_point=27.5), 0.263, None, {"g": 25.0, "r": 30.0}
+    )
+    np.testing.assert_allclose(common.image[0], as_is.image[0] * np.array([10, 0.1]), rtol=1e-6)
+    np.testing.assert_allclose(common.image[1, ..., 0], as_is.image[1, ..., 0] * 10, rtol=1e-6)
+    assert np.isnan(common.image[1, ..., 1]).all()
+    assert common.status.tolist() == [0, 6]
+    np.testing.assert_array_equal(common.bad_fraction, [[0, 0], [0, 1]])

@@ -300,6 +300,17 @@ def test_another_pixel_scale(survey):
     unusable(survey, Status.MISMATCHED, why, pixel_scale=SCALE)
 
 
+def test_another_zero_point(survey):
+    for band, zero_point in (("g", 30.0), ("r", 30.015)):
+        with fits.open(survey / f"T1_{band}.fits", mode="update") as file:
+            file[0].header["MAGZERO"] = zero_point
+    why = f"{survey}/T1_r.fits[0] has zero point 30.015 (MAGZERO); that of this survey is 30 (within 0.01 mag)"
+    unusable(survey, Status.MISMATCHED, why, zero_point=30.0)
+    for allowed in (None, 30.008, {"r": 30.02}):
+        found = fits_tiles.cut(targets(*INSIDE, CARDS), images(survey, zero_point=allowed), spec())
+        assert statuses(found) == [Status.OK] * 2
+
+
 def test_a_pixel_scale_within_the_tolerance(survey):
     write(survey / "T1_r.fits", noise(SHAPE), header(SHAPE, scale=SCALE * 1.004))
     found = fits_tiles.cut(targets(*INSIDE, CARDS), images(survey), spec(), SCALE)

@@ -82,7 +82,8 @@ def test_index_that_cannot_be_used(tmp_path, index):
         f"images.index {path} is no table of tiles that is known: it has TILE, RA1, DEC1, RA2, DEC2, DEC3, RA4, AREA. It "
         "needs, in degrees, the columns of one of these kinds: tile, ra1, dec1, ra2, dec2, ra3, dec3, ra4, dec4 (a tile's "
         "corners); brickname, ra, dec (Legacy Surveys); tilename, ra_cent, dec_cent (DES); tilename, rall, decll, raur, "
-        "decur (DES)."
+        "decur (DES); tract, patch, ra1, dec1, ra2, dec2, ra3, dec3, ra4, dec4 (tracts and patches); tract, patch, ra_min, "
+        "dec_min, ra_max, dec_max (tracts and patches)."
     )
     pd.concat([index, index[:1]]).to_csv(path, index=False)
     assert broken_index(path) == f"images.index {path} has tile '0010' more than once."
@@ -199,3 +200,58 @@ def test_real_bricks_lie_where_their_survey_says(survey_data, tmp_path):
     with (tmp_path / "both.fits").open("rb") as plain, gzip.open(tmp_path / "both.fits.gz", "wb") as zipped:
         zipped.write(plain.read())
     assert len(read_index(tmp_path / "both.fits.gz")) == 5
+
+
+def test_widths_of_the_psf_that_the_table_of_a_release_has(tmp_path):
+    path = tmp_path / "survey-bricks-dr10-south.fits"
+    columns = {"brickname": ["0001m002", "0003m002"], "ra": [0.1, 0.4], "dec": [-0.2, -0.2], "psfsize_g": [1.5, 0.0]}
+    Table(columns | {"psfsize_i": [np.nan, 1.25], "psfdepth_g": [24.0, 24.0]}).write(path)
+    table = tile_table(images("/data/{tile}.fits", index=str(path)))
+    assert table.columns.tolist() == ["tile", *CORNERS, "psf_g", "psf_i", "problem"]
+    np.testing.assert_array_equal(table[["psf_g", "psf_i"]], [[1.5, np.nan], [np.nan, 1.25]])
+
+
+PATCHES = """\
+Tract: 9812  Num patches: 9x9
+Tract: 9812  Patch: 0,0  Center (RA, Dec): (149.507118993 , 1.48467782206)
+Tract: 9812  Patch: 0,0      Corner0 (RA, Dec): (149.600381219 , 1.39136228924)
+Tract: 9812  Patch: 0,0      Corner1 (RA, Dec): (149.413758093 , 1.39142133554)
+Tract: 9812  Patch: 0,0      Corner2 (RA, Dec): (149.413840978 , 1.57799734129)
+Tract: 9812  Patch: 0,0      Corner3 (RA, Dec): (149.600487771 , 1.577930368)
+Tract: 9812  Patch: 0,0      Corner4 (RA, Dec): (149.600381219 , 1.39136228924)
+Tract: 9812  Patch: 1,0      Corner0 (RA, Dec): (149.413758093 , 1.39142133554)
+Tract: 9812  Patch: 1,0      Corner1 (RA, Dec): (149.227134, 1.391455)
+Tract: 9812  Patch: 1,0      Corner2 (RA, Dec): (149.227193, 1.578031)
+Tract: 9812  Patch: 1,0      Corner3 (RA, Dec): (149.413840978 , 1.57799734129)
+"""
+
+
+def test_tracts_and_patches(tmp_path):
+    (tmp_path / "tracts_patches_W-w02.txt").write_text(PATCHES)
+    listed = read_index(tmp_path / "tracts_patches_W-w02.txt")
+    assert listed["tile"].tolist() == ["9812-0,0", "9812-1,0"]
+    assert (listed["problem"] == "").all()
+    assert listed.loc[0, CORNERS].tolist() == [
+        149.600381219, 1.39136228924, 149.413758093, 1.39142133554, 149.413840978, 1.57799734129, 149.600487771, 1.577930368,
+    ]  # fmt: skip
+    tiles = polygons(listed)
+    found = locate([149.5, 149.3, 149.7], [1.48, 1.48, 1.48], tiles)
+    assert [str(tiles.names[i]) if i >= 0 else "" for i in found] == ["9812-0,0", "9812-1,0", ""]
+
+    table = listed[CORNERS].assign(tract=9812, patch=["0,0", "1,0"])
+    table.to_parquet(tmp_path / "corners.parquet")
+    pd.testing.assert_frame_equal(read_index(tmp_path / "corners.parquet"), listed)
+
+    box = pd.DataFrame(
+        {"Tract": [5063], "Patch": [14], "ra_min": [359.9], "dec_min": [-1.0], "ra_max": [0.1], "dec_max": [-0.8]}
+    )
+    box.to_csv(tmp_path / "boxes.csv", index=False)
+    boxes = read_index(tmp_path / "boxes.csv")
+    assert boxes["tile"].tolist() == ["5063-14"]
+    assert locate([0.0, 359.95, 0.2], [-0.9, -0.85, -0.9], polygons(boxes)).tolist() == [0, 0, -1]
+
+    (tmp_path / "other.txt").write_text("Tract: 9812\n")
+    assert broken_index(tmp_path / "other.txt") == (
+        f"images.index {tmp_path}/other.txt cannot be read as CSV, FITS or parquet (it has no line such as 'Tract: 9812  "
+        "Patch: 0,0  Corner0 (RA, Dec): (149.6 , 1.39)')."
+    )

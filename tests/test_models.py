@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from networks import BANDS, SHAPE, SIZE, Networks, linear, quiet
 
 from survey_scan import models
-from survey_scan.config import Model, Normalisation
+from survey_scan.config import Model
 from survey_scan.errors import ModelError, ResourceError
 from survey_scan.models import runtime
 from survey_scan.models.memory import live_bytes
@@ -148,7 +148,10 @@ def test_pixels_are_restored_filled_shifted_scaled_and_clipped(networks, dtype, 
         image, step = quantise(flux)
         assert (image == NAN_INT16).sum() == 18
     pixels = restore(image, step) if step is not None else image.astype(np.float32)
-    rule = Normalisation(offset=[0.5, -1.0], scale=[2.0, 4.0], clip=[-1.0, 1.5])
+    rule = [
+        {"step": "scale", "offset": [0.5, -1.0], "scale": [2.0, 4.0]},
+        {"step": "clip", "low": -1.0, "high": 1.5},
+    ]
     filled = np.where(np.isnan(pixels), 3.5, pixels).astype(float)
     expected = linear(np.clip((filled - [0.5, -1.0]) / [2.0, 4.0], -1, 1.5))[:, 0]
     network = load(networks["linear.keras"], dtype=dtype, nan_fill=3.5, normalisation=rule, jit=jit)
@@ -157,7 +160,7 @@ def test_pixels_are_restored_filled_shifted_scaled_and_clipped(networks, dtype, 
 
 def test_a_number_of_the_normalisation_holds_for_all_bands(networks):
     flux = noise(5)
-    network = load(networks["linear.keras"], normalisation=Normalisation(offset=1.0, scale=2.0))
+    network = load(networks["linear.keras"], normalisation=[{"step": "scale", "offset": 1.0, "scale": 2.0}])
     np.testing.assert_allclose(network.logits(flux), linear((flux - 1.0) / 2.0)[:, 0], rtol=1e-5, atol=1e-5)
 
 
@@ -187,6 +190,17 @@ def test_nothing_is_traced_twice(networks):
 def test_a_network_of_any_size_takes_the_size_of_the_cutouts(networks):
     assert load(networks["convolutional.keras"], 12).describe()["input"] == [16, 12, 12, 2]
     assert load(networks["convolutional.keras"], 31).describe()["input"] == [16, 31, 31, 2]
+
+
+def test_a_network_of_a_fixed_batch_gets_batches_of_that_size(networks):
+    network, images = load(networks["batches_of_4.keras"]), noise(9)
+    assert network.describe()["input"] == [4, 8, 8, 2]
+    assert network.describe()["warnings"] == [
+        f"{networks['batches_of_4.keras']} takes batches of 4 only, whatever model.batch_size says; save it with a free "
+        "batch axis to score faster"
+    ]
+    alone = np.concatenate([network.logits(image[None]) for image in images])
+    np.testing.assert_array_equal(network.logits(images), alone)
 
 
 def test_a_batch_of_other_pixels_is_a_mistake(networks):
@@ -298,18 +312,19 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "bytes_in.keras", {},
         "{path} expects uint8 pixels; cutouts are fluxes, float32. Save the model with a float32 input.",
     ),
-    "batch": (
-        "batches_of_4.keras", {},
-        "{path} expects batches of 4; model.batch_size is 16. Set model.batch_size to 4.",
-    ),
     "damaged weights": (
         "damaged.keras", {},
+        "{path} has weights that are not finite numbers, in 1 of 2 arrays (the first: 'last/kernel'): its training "
+        "diverged, or the file is damaged. Use another model.",
+    ),
+    "no number": (
+        "root.keras", {"output": "logit"},
         "{path} gave no finite number on 16 cutouts of noise. "
         "Use another model if its weights are damaged, or mend model.normalisation.",
     ),
     "offsets": (
-        "linear.keras", {"normalisation": Normalisation(offset=[1.0, 2.0, 3.0])},
-        "model.normalisation.offset has 3 values, but cutouts.bands has 2 (g, r). "
+        "linear.keras", {"normalisation": [{"step": "scale", "offset": [1.0, 2.0, 3.0]}]},
+        "model.normalisation: step 1 (scale): 'offset' has 3 values, but there are 2 bands (g, r). "
         "Give one number for all, or one a band in this order.",
     ),
 }  # fmt: skip
@@ -362,11 +377,12 @@ def spoil(folder: Path, networks: Networks) -> dict[str, str]:
         "random.h5": f" is damaged, cut short or no .h5 file: {cannot} (file signature not found). {again}",
         "short.h5": f" is damaged, cut short or no .h5 file: {cannot} (truncated file: "
         f"eof = {len(old) // 2}, sblock->base_addr = 0, stored_eof = {len(old)}). {again}",
-        "network.pt": " is not a network this program reads. Allowed are .keras and .h5 files, SavedModel folders and "
-        "'loopback'. Set model.path to one of these.",
-        "folder": " is a folder without saved_model.pb, so no SavedModel. "
-        "Set model.path to what model.export('folder') wrote, or to a .keras or .h5 file.",
-        "missing.keras": " does not exist. Set model.path to a .keras or .h5 file, a SavedModel folder, or 'loopback'.",
+        "network.pt": " is not a network this program reads. Allowed are model packages, .keras, .h5 and .onnx files, "
+        "SavedModel folders and 'loopback'. Set model.path to one of these.",
+        "folder": " is a folder without model.yaml, so no model package, and without saved_model.pb, so no SavedModel. "
+        "Set model.path to a package, to what model.export('folder') wrote, or to a .keras or .h5 file.",
+        "missing.keras": " does not exist. Set model.path to a model package, a .keras, .h5 or .onnx file, a SavedModel "
+        "folder, or 'loopback'.",
     }
 
 
@@ -428,6 +444,29 @@ def test_a_layer_keras_does_not_know_is_named(tmp_path):
     assert str(caught.value) == f"{path} uses 'Stretch', which is not part of Keras. {EXPORT}"
 
 
+def test_a_file_of_a_newer_keras_that_cannot_be_read_says_so(networks, tmp_path):
+    import zipfile
+
+    import keras
+
+    path = tmp_path / "newer.keras"
+    with zipfile.ZipFile(networks["sigmoid.keras"]) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            data = data.replace(b'"class_name": "Dense"', b'"class_name": "Denser"') if name == "config.json" else data
+            if name == "metadata.json":
+                data = json.dumps({**json.loads(data), "keras_version": "4.1.0"}).encode()
+            new.writestr(name, data)
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    text = str(caught.value)
+    here = keras.__version__
+    assert text.startswith(
+        f"{path} was written by Keras 4.1.0, which is newer than the Keras {here} here, and cannot be read by it: "
+    )
+    assert text.endswith(f" Install Keras 4.1.0 or newer. Or: {EXPORT}")
+
+
 def test_saved_model_without_weights_files_is_damaged(networks, tmp_path):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "saved_model.pb").write_bytes((networks["linear"] / "saved_model.pb").read_bytes())
@@ -471,9 +510,12 @@ def test_describe_says_what_was_loaded(networks):
     network = load(path)
     assert json.loads(json.dumps(network.describe())) == {
         "path": str(path),
+        "contract": None,
         "kind": "keras",
         "input": [16, 8, 8, 2],
         "dtype": "float32",
+        "view": None,
+        "normalisation": [],
         "parameters": 129,
         "bytes": path.stat().st_size,
         "output": "logit, from before the sigmoid of 'end' (Activation)",

@@ -179,7 +179,7 @@ def z_of(table: Table) -> np.ndarray:
 def test_real_sweeps(survey_data, tmp_path, name, types, passes, table):
     files = sorted((survey_data / "legacysurvey").glob(table))
     text = f"survey: legacy-dr9-south\ncatalogue: {{files: {survey_data}/legacysurvey/{table}}}\n"
-    selected, flow = flow_of(tmp_path, f"{text}selection: {{paper: {name}, keep: []}}\n")
+    selected, flow = flow_of(tmp_path, f"{text}selection: {{paper: {name}, keep: [], cuts: {{release: null}}}}\n")
     expected, total = [], 0
     for file in files:
         rows = Table.read(file, hdu=1)
@@ -212,3 +212,11 @@ def test_real_tables_of_des(survey_data, tmp_path, text, file, magnitude):
     keep = (g - i > 1.8) & (g - i < 5) & (g - r > 0.6) & (g - r < 3) & (r > 19) & (g > 20) & (i > 18.2)
     assert selected == np.asarray(rows["COADD_OBJECT_ID"])[keep].tolist()
     assert 0 < len(selected) < flow.total == len(rows)
+
+
+def test_a_paper_without_cuts_on_a_real_table(survey_data, tmp_path):
+    path = survey_data / "des/catalogue_y6like/valid.fits"
+    text = f"survey: des-y6\ncatalogue: {{files: {path}}}\nselection: {{paper: gonzalez2025, keep: []}}\n"
+    selected, flow = flow_of(tmp_path, text)
+    assert len(selected) == flow.total == 30_000
+    assert list(flow.kept) == ["valid position"]

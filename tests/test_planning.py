@@ -177,7 +177,8 @@ def test_facts_and_warnings(planned, sky):
     assert result.facts == {
         "catalogue": N, "selected": selected, "planned": selected, "limit": None, "outside": outside,
         "partitions": -(-selected // 256), "n_tiles": 9, "pixel_scale": pytest.approx(SCALE, rel=1e-4),
-        "layouts": [{"codec": "none", "shape": [60, 60], "tile": [1, 60]}], "object_id": "int64",
+        "layouts": [{"codec": "none", "shape": [60, 60], "tile": [1, 60]}], "object_id": "int64", "service": None,
+        "flux": {"zero_point": {"g": None, "r": None}, "unit": None, "from_headers": [], "differ": []},
     }  # fmt: skip
     assert result.warnings[:2] == [
         "4 of 4,000 objects of the catalogue have no valid position",
@@ -418,3 +419,77 @@ def test_pixels_agree_with_those_of_the_des_catalogue(survey_data, tmp_path, til
     assert set(targets["tile"]) == {"DES0900-0030"}
     np.testing.assert_allclose(targets["x"], targets["xwin"] - 1, atol=2e-3)
     np.testing.assert_allclose(targets["y"], targets["ywin"] - 1, atol=2e-3)
+
+
+@pytest.fixture
+def cards(sky, tmp_path):
+    """The sky with cards in its headers: of all tiles, and of some."""
+
+    def make(some: dict[str, dict], **all_tiles) -> Path:
+        folder = tmp_path / "sky"
+        folder.mkdir()
+        for path in sky.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+            if path.suffix == ".fits" and not path.name.startswith("T02"):
+                with fits.open(folder / path.name, mode="update") as file:
+                    file[1].header.update(all_tiles | some.get(path.stem, {}))
+        return folder
+
+    return make
+
+
+def facts_of(folder, tmp_path, images=None, **cutouts):
+    asked = config(folder, images)
+    asked = asked.model_copy(update={"cutouts": asked.cutouts.model_copy(update=cutouts)})
+    return planning.make_plan(asked, RunDirectory(tmp_path / "run"))
+
+
+def test_the_zero_point_of_headers_counts_where_none_is_given(cards, tmp_path):
+    folder = cards({f"T{i}{j}_r": {"MAGZERO": 25.0} for i in range(3) for j in range(3)}, MAGZERO=30.0, BUNIT="adu")
+    result = facts_of(folder, tmp_path)
+    assert result.facts["flux"] == {
+        "zero_point": {"g": 30.0, "r": 25.0}, "unit": "adu", "from_headers": ["g", "r"], "differ": [],
+    }  # fmt: skip
+    result = facts_of(folder, tmp_path, {"zero_point": {"r": 25.0}}, zero_point=22.5)
+    assert result.facts["flux"]["zero_point"] == {"g": 30.0, "r": 25.0}
+    assert result.facts["flux"]["from_headers"] == ["g"]
+
+
+def test_zero_points_that_differ_from_tile_to_tile(cards, tmp_path):
+    folder = cards({"T00_g": {"MAGZERO": 29.0}, "T22_g": {"MAGZERO": 28.0}}, MAGZERO=30.0)
+    result = facts_of(folder, tmp_path)
+    assert result.facts["flux"]["zero_point"] == {"g": None, "r": 30.0}
+    assert (
+        "the zero points of tiles differ in g, so a pixel means another flux on another tile; 'survey_scan check' says what "
+        "they are"
+    ) in result.warnings
+    with pytest.raises(ImageError) as caught:
+        facts_of(folder, tmp_path, zero_point=22.5)
+    assert str(caught.value) == (
+        "cutouts.zero_point is 22.5, but the zero point of the images is not known in g: neither images.zero_point gives it, nor "
+        "do the headers agree in one. Give images.zero_point, one number or one a band, or leave cutouts.zero_point out."
+    )
+
+
+def test_a_survey_of_another_kind_is_refused_before_anything_is_planned(cards, tmp_path):
+    folder = cards({}, MAGZERO=30.0, FILTER="r")
+    with pytest.raises(ImageError) as caught:
+        facts_of(folder, tmp_path, {"zero_point": 22.5, "pixel_scale": 0.263})
+    keys = [line.split(":")[0] for line in str(caught.value).splitlines()]
+    assert keys == ["images.bands", "images.pixel_scale", "images.zero_point"]
+    run = RunDirectory(tmp_path / "run")
+    assert not run.partitions.exists() and not run.targets_folder.exists() and not run.located.exists()
+
+
+def test_single_tiles_that_differ_are_planned(cards, tmp_path):
+    folder = cards({"T11_g": {"MAGZERO": 25.0}, "T11_r": {"MAGZERO": 25.0}}, MAGZERO=30.0)
+    assert facts_of(folder, tmp_path, {"zero_point": 30.0}).facts["flux"]["differ"] == []
+
+
+def test_widths_of_the_psf_are_kept_with_the_tiles(cards, tmp_path):
+    folder = cards({"T00_g": {"PSF_FWHM": (1.25, "[arcsec]")}}, PSF_FWHM=(2.0, "pixels"))
+    facts_of(folder, tmp_path)
+    tiles = pd.read_parquet(RunDirectory(tmp_path / "run").tiles).set_index("tile")
+    assert tiles.loc["T00", "psf_g"] == 1.25
+    assert tiles.loc["T11", "psf_g"] == pytest.approx(60, rel=1e-3)
+    assert tiles.loc["T02", ["psf_g", "psf_r"]].isna().all() and np.isnan(tiles.loc["T20", "psf_r"])

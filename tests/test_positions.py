@@ -81,3 +81,19 @@ def test_only_tiles_of_the_targets_are_counted(images):
     _, _, tiles = positions.pixels(targets, images)
     counted = positions.count(tiles, targets["tile"].iloc[1:])
     assert counted[["tile", "n_targets"]].values.tolist() == [["B", 1]]
+
+
+def test_widths_of_the_psf(images, tmp_path):
+    """From headers, of the bands that are asked for; from the index for other bands."""
+    for name, comment in (("A-g", "[arcsec]"), ("A-r", "pixels"), ("B-r", "unit not told")):
+        with fits.open(tmp_path / f"{name}.fits", mode="update") as file:
+            file[0].header["PSF_FWHM"] = (1.5, comment)
+    _, _, tiles = positions.pixels(frame(["A", "B", "C"]), images, ["g", "r"])
+    np.testing.assert_allclose(tiles[["psf_g", "psf_r"]], [[1.5, 3.0], [np.nan, np.nan], [np.nan, np.nan]], rtol=1e-6)
+    counted = positions.count(tiles, pd.Series(["A", "B", "C"], dtype="str"))
+    index = pd.DataFrame(0.0, index=range(3), columns=CORNERS).assign(
+        tile=["A", "B", "C"], psf_g=9.0, psf_z=[1.0, 2.0, np.nan]
+    )
+    merged = positions.merge([counted], index)
+    np.testing.assert_allclose(merged["psf_g"], [1.5, np.nan, np.nan])
+    np.testing.assert_allclose(merged["psf_z"], [1.0, 2.0, np.nan])

@@ -100,6 +100,54 @@ def test_no_images(survey_data, pattern, hdu, what):
         assert str(caught.value).startswith(f"{path}[{hdu}] is {what}; an image is needed: ")
 
 
+def outcome(path: Path, hdu: int) -> str:
+    """What the readers make of one HDU: all its pixels, and whether it could be a tile; or why not."""
+    found = find_image(path, hdu)
+    height, width = found.layout.shape
+    with FitsImage(found, "whole") as image:
+        assert image.read(0, height, 0, width).shape == (height, width)
+    try:
+        scale = f"{wcs.pixel_scale(found.cards, found.layout.shape):.3f} arcsec"
+    except ValueError as error:
+        scale = f"no tile: {error}"
+    return f"{found.layout.codec}, {scale}"
+
+
+def outcomes(path: Path) -> dict[int, str]:
+    """By HDU, up to the last."""
+    told: dict[int, str] = {}
+    while True:
+        try:
+            told[len(told)] = outcome(path, len(told))
+        except TileError as error:
+            message = str(error)
+            assert message.startswith(str(path)) and "\n" not in message
+            if f" has no HDU {len(told)}; " in message:
+                return told
+            why = message.removeprefix(str(path)).removeprefix(f"[{len(told)}]").partition(";")[0]
+            told[len(told)] = f"refused: {why.strip()}"
+            if f"{path} is " in message:  # of the file, whichever HDU is asked for
+                return told
+
+
+def test_table_of_every_image_file(survey_data, capsys):
+    """Prints file → outcome; whatever is no image is refused with a reason, and nothing else is ever raised."""
+    suffixes = (".fits", ".fits.fz", ".fits.gz", ".jpg", ".png")
+    paths = sorted(path for path in survey_data.rglob("*") if path.name.endswith(suffixes))
+    assert len(paths) > 150
+    lines = []
+    for path in paths:
+        told = outcomes(path)
+        assert told
+        if path.name.endswith((".jpg", ".png")):
+            assert told == {0: "refused: is not a FITS file (it does not begin with SIMPLE)"}
+        numbers = {text: [number for number, other in told.items() if other == text] for text in told.values()}
+        each = [f"[{found[0]}{', …' * (len(found) > 1)}] {text}" for text, found in numbers.items()]
+        lines.append(f"{path.relative_to(survey_data)}: {'; '.join(each)}")
+    with capsys.disabled():
+        print("", *lines, sep="\n")
+
+
 def test_no_image_is_left_out(survey_data):
     looked_at = {path for pattern, *_ in [*IMAGES, *NO_IMAGES] for path in survey_data.glob(pattern)}
     left = []

@@ -81,9 +81,13 @@ def test_digest_of_a_folder_sees_names_and_content(tmp_path):
 
 def test_errors_travel_between_processes():
     found = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.SurveyScanError)]
-    assert len(found) == 12
+    assert len(found) == 15
+    arguments = {
+        errors.TileError: (Status.MISSING, "m.fits: gone"),
+        errors.SelectionProblems: ([(("cuts", "red"), "m.fits: gone")],),
+    }
     for kind in found:
-        error = kind(Status.MISSING, "m.fits: gone") if kind is errors.TileError else kind("m.fits: gone")
+        error = kind(*arguments.get(kind, ("m.fits: gone",)))
         copy = pickle.loads(pickle.dumps(error))
         assert (type(copy), str(copy), copy.exit_code) == (kind, "m.fits: gone", error.exit_code)
 

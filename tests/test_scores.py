@@ -268,7 +268,9 @@ def test_no_score_changes_without_a_new_version(tmp_path, networks_folder):
     rounded = np.rint(table["logit"].fillna(-99).to_numpy(float) * 1e4).astype(int).tolist()
     digest = hashlib.sha256(repr((rounded, table["status"].tolist())).encode()).hexdigest()[:16]
     path = str(networks_folder["sigmoid.keras"])
-    model = Model(path=path, batch_size=64, nan_fill=0.25, normalisation={"offset": [0.5, 1.0], "scale": 2.0})
+    model = Model(
+        path=path, batch_size=64, nan_fill=0.25, normalisation=[{"step": "scale", "offset": [0.5, 1.0], "scale": 2.0}]
+    )
     logits = scores.score_partition(reader, 0, 300, models.load(model, BANDS, SIZE, "int16")).table["logit"].to_numpy()
     assert (scores.SCORES_VERSION, digest) == (1, "20a314a603d0b135")
     np.testing.assert_allclose(logits[[0, 5, 17, 299]], [1.31052, -0.90518, np.nan, -1.85825], atol=2e-5)

@@ -387,3 +387,23 @@ def test_metadata_are_small_and_say_which_codecs(tmp_path):
     assert [codec["name"] for codec in sharding["configuration"]["codecs"]] == ["bytes", "blosc", "crc32c"]
     assert metadata["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "."}}
     assert metadata["fill_value"] == -32768
+
+
+@pytest.mark.parametrize(
+    ("zero_points", "unit", "common", "said"),
+    [
+        ({"g": 22.5, "r": 22.5}, "nanomaggy", None, {"zero_point": 22.5, "unit": "nanomaggy"}),
+        ({"r": 0.0, "Z": 30.0}, None, None, {"zero_point": {"r": 0.0, "Z": 30.0}, "unit": None}),
+        ({"g": None, "r": None}, None, None, {"zero_point": None, "unit": None}),
+        ({"g": 30.0, "r": None}, "adu", None, {"zero_point": {"g": 30.0, "r": None}, "unit": "adu"}),
+        (
+            {"r": 0.0, "Z": 30.0}, "adu", 22.5,
+            {"zero_point": 22.5, "unit": "nanomaggy", "zero_point_of_images": {"r": 0.0, "Z": 30.0}},
+        ),
+        ({"g": 30.0}, "adu", 25.0, {"zero_point": 25.0, "unit": None, "zero_point_of_images": {"g": 30.0}}),
+    ],
+)  # fmt: skip
+def test_what_a_pixel_means(zero_points, unit, common, said):
+    assert store.flux_scale(zero_points, unit, common) == said | {
+        "magnitude": "magnitude = zero_point - 2.5 log10(flux)"
+    }

@@ -1,20 +1,21 @@
 """The parent catalogue: FITS, Parquet or CSV files → one table with the columns the configuration names.
 
-:func:`survey` looks at headers only; :func:`read_slice` is the pure function that reads one piece;
-:func:`open_catalogue` is the Dask dataframe of all pieces.
+:func:`survey` looks at headers only; :func:`read_slice` is the pure function that reads one piece, :func:`read_rows` the same
+some rows at a time; :func:`open_catalogue` is the Dask dataframe of all pieces.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from survey_scan.catalogue import csv, fits, parquet
-from survey_scan.catalogue.columns import Column, Read, Source, Table, Type, canonical, common, find, listed, text
+from survey_scan.catalogue import absent, csv, fits, parquet
+from survey_scan.catalogue.columns import Block, Column, Read, Source, Table, Type, common, find, listed
 from survey_scan.catalogue.files import file_format, find_files
-from survey_scan.config import Catalogue, Magnitude
+from survey_scan.catalogue.rows import Recipe, Rows, magnitude, names_of, parts
+from survey_scan.config import Catalogue
 from survey_scan.errors import CatalogueError
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 #: Columns whose numbers are names: whole, and never decimal because some are missing.
 _EXACT = {"catalogue.id_column": "An identifier", "catalogue.tile_column": "A tile's name"}
+
+
+#: Our columns → the configuration's key that names theirs.
+_KEYS = {"object_id": "id_column", "ra": "ra_column", "dec": "dec_column", "tile": "tile_column"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Contents:
         Column as the configuration names it in its file → its type over all files.
     unlisted : tuple of str
         Columns of the first file that the configuration does not use.
+    described : dict
+        Our column → its unit and UCD (empty: unknown), where all files have the same, or where we make it a magnitude.
     """
 
     files: tuple[str, ...]
@@ -64,6 +71,7 @@ class Contents:
     rows: int | None
     types: dict[str, Type]
     unlisted: tuple[str, ...]
+    described: dict[str, tuple[str, str]]
 
 
 def survey(config: Catalogue) -> Contents:
@@ -76,6 +84,8 @@ def survey(config: Catalogue) -> Contents:
     """
     files = find_files(config.files)
     tables = {path: _describe(path, config) for path in files}
+    for path, table in tables.items():
+        absent.refuse(path, list(_wanted(config)), table.columns)
     types: dict[str, Type] = {}
     used: set[str] = set()
     for name, key in _wanted(config):
@@ -92,7 +102,7 @@ def survey(config: Catalogue) -> Contents:
     unlisted = tuple(name for name in tables[files[0]].columns if name not in used)
     counts = [table.rows for table in tables.values() if table.rows is not None]
     rows = sum(counts) if len(counts) == len(tables) else None
-    return Contents(tuple(files), slices, rows, types, unlisted)
+    return Contents(tuple(files), slices, rows, types, unlisted, dict(_described(config, tables)))
 
 
 def open_catalogue(config: Catalogue, contents: Contents | None = None) -> "dd.DataFrame":
@@ -119,8 +129,9 @@ def open_catalogue(config: Catalogue, contents: Contents | None = None) -> "dd.D
 
 def empty(config: Catalogue, contents: Contents) -> pd.DataFrame:
     """The catalogue's table without rows: its columns and their types."""
-    read = {name: Read(np.zeros(0, object if kind == "str" else kind)) for name, kind in contents.types.items()}
-    return _table(config, contents.types, read, "")
+    sources = {name: Source(name) for name in contents.types}
+    nothing = {n: Read(np.zeros(0, "S1" if kind == "str" else kind)) for n, kind in contents.types.items()}
+    return Recipe(config, contents.types, sources, frozenset(), "").frame([nothing])
 
 
 def read_slice(piece: Slice, config: Catalogue, types: dict[str, Type]) -> pd.DataFrame:
@@ -148,71 +159,66 @@ def read_slice(piece: Slice, config: Catalogue, types: dict[str, Type]) -> pd.Da
     CatalogueError
         If the file cannot be read or a row has no identifier.
     """
-    table = _describe(piece.path, config)
-    sources = {name: find(name, table.columns, piece.path, key) for name, key in _wanted(config)}
-    names = list(dict.fromkeys(source.name for source in sources.values()))
+    picked = [(rows.pick(), rows.recipe) for rows in read_rows(piece, config, types)]
+    return picked[0][1].frame([read for read, _ in picked])
+
+
+def read_rows(piece: Slice, config: Catalogue, types: dict[str, Type]) -> Iterator[Rows]:
+    """The rows of a slice, some at a time, for whoever does not need all columns of all rows.
+
+    Parameters
+    ----------
+    piece, config, types
+        As for :func:`read_slice`.
+
+    Yields
+    ------
+    Rows
+        Good until the next are asked for.
+
+    Raises
+    ------
+    CatalogueError
+        As :func:`read_slice`.
+    """
+    columns = _describe(piece.path, config).columns
+    sources = {name: find(name, columns, piece.path, key) for name, key in _wanted(config)}
+    radians = frozenset(name for name, source in sources.items() if columns[source.name].radians)
+    blocks: Iterable[Block]
     match file_format(piece.path):
         case "fits":
-            read = fits.read(piece.path, config.hdu, names, piece.start, piece.stop)
+            blocks = fits.blocks(piece.path, config.hdu, piece.start, piece.stop)
         case "parquet":
-            read = parquet.read(piece.path, names, piece.start, piece.stop)
+            blocks = [parquet.Block(piece.path, piece.start, piece.stop)]
         case _:
             kinds = {source.name: types[name] for name, source in sources.items()}
-            read = csv.read(piece.path, names, piece.start, piece.stop, kinds)
-    found = {}
-    for name, source in sources.items():
-        values, missing = read[source.name]
-        if source.element is not None and np.ndim(values) > 1:
-            flat = np.reshape(values, (len(values), -1))[:, source.element]
-            gaps = None if missing is None else np.reshape(missing, (len(values), -1))[:, source.element]
-            found[name] = Read(flat, gaps)
-        else:
-            found[name] = Read(values, missing)
-    for name in {config.ra_column, config.dec_column}:
-        if table.columns[sources[name].name].radians:  # as in the tables of Rubin's afw
-            found[name] = Read(np.rad2deg(found[name].values), found[name].missing)
-    return _table(config, types, found, piece.path)
-
-
-def magnitude(flux: pd.Series, spec: Magnitude, transmission: pd.Series | None, ebv: pd.Series | None) -> pd.Series:
-    """Magnitudes of fluxes, corrected for extinction.
-
-    Returns
-    -------
-    Series
-        ``zero_point - 2.5 log10(flux / transmission) - extinction * ebv``, float64; NaN where flux or transmission are
-        not positive or anything is missing.
-    """
-    value = flux.to_numpy(np.float64)
-    if transmission is not None:
-        through = transmission.to_numpy(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            value = np.where(through > 0, value / through, np.nan)
-    good = np.isfinite(value) & (value > 0)
-    result = spec.zero_point - 2.5 * np.log10(np.where(good, value, 1.0))
-    if ebv is not None and spec.extinction is not None:
-        result = result - spec.extinction * ebv.to_numpy(np.float64)
-    return pd.Series(np.where(good & np.isfinite(result), result, np.nan))
+            blocks = [csv.block(piece.path, list(kinds), piece.start, piece.stop, kinds)]
+    recipe = Recipe(config, types, sources, radians, piece.path)
+    for block in blocks:
+        yield Rows(block, recipe)
 
 
 def _wanted(config: Catalogue) -> Iterator[tuple[str, str]]:
     """Columns of the files that are needed, and the configuration's key for each."""
-    for name in _ids(config):
-        yield name, "catalogue.id_column"
-    yield config.ra_column, "catalogue.ra_column"
-    yield config.dec_column, "catalogue.dec_column"
-    if config.tile_column is not None:
-        yield config.tile_column, "catalogue.tile_column"
+    for own, names in names_of(config).items():
+        if own in config.magnitudes:
+            for part, name in parts(config.magnitudes[own]):
+                yield name, f"catalogue.magnitudes.{own}.{part}"
+        elif own in config.columns:
+            yield names[0], f"catalogue.columns.{own}"
+        else:
+            for name in names:
+                yield name, f"catalogue.{_KEYS[own]}"
+
+
+def _described(config: Catalogue, tables: dict[str, Table]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Units and UCDs of our columns."""
     for own, name in config.columns.items():
-        yield name, f"catalogue.columns.{own}"
-    for own, spec in config.magnitudes.items():
-        for part in ("flux", "transmission", "ebv"):
-            if (column := getattr(spec, part)) is not None:
-                yield column, f"catalogue.magnitudes.{own}.{part}"
-
-
-def _ids(config: Catalogue) -> list[str]:
-    return [config.id_column] if isinstance(config.id_column, str) else list(config.id_column)
+        columns = [table.columns[find(name, table.columns, path, own).name] for path, table in tables.items()]
+        said = {(column.unit, column.ucd) for column in columns}
+        if len(said) == 1 and said != {("", "")}:
+            yield own, said.pop()
+    yield from ((own, ("mag", "phot.mag")) for own in config.magnitudes)
 
 
 def _exact(path: str, source: Source, column: Column) -> Column:
@@ -228,45 +234,6 @@ def _check_use(name: str, key: str, kind: Type, path: str) -> None:
         raise CatalogueError(f"{key}: column '{name}' of {path} holds texts where numbers are needed.")
 
 
-def _table(config: Catalogue, types: dict[str, Type], read: dict[str, Read], path: str) -> pd.DataFrame:
-    def column(name: str) -> pd.Series:
-        return canonical(read[name], types[name], config.missing)
-
-    table = {"object_id": _identifier(config, types, read, path)}
-    for own, name in (("ra", config.ra_column), ("dec", config.dec_column)):
-        table[own] = canonical(read[name], "float64", ())  # 99 is a right ascension
-    if config.tile_column is not None:
-        values, missing = read[config.tile_column]
-        table["tile"] = text(values).mask(np.zeros(len(values), bool) if missing is None else missing, "")
-    for own, name in config.columns.items():
-        table[own] = column(name)
-    for own, spec in config.magnitudes.items():
-        transmission = None if spec.transmission is None else column(spec.transmission)
-        table[own] = magnitude(column(spec.flux), spec, transmission, None if spec.ebv is None else column(spec.ebv))
-    return pd.DataFrame(table)
-
-
-def _identifier(config: Catalogue, types: dict[str, Type], read: dict[str, Read], path: str) -> pd.Series:
-    """The identifier of each row; of several columns, their values joined by ``-``."""
-    parts = []
-    for name in _ids(config):
-        values, missing = read[name]
-        part = canonical(Read(values), types[name], ())
-        absent = (part == "").to_numpy() if types[name] == "str" else missing
-        if absent is not None and absent.any():
-            raise CatalogueError(
-                f"catalogue.id_column: {int(absent.sum()):,} rows of {path} have no '{name}'. Every object needs an "
-                "identifier: name another column, or remove those rows."
-            )
-        parts.append(part)
-    if len(parts) == 1:
-        return parts[0]
-    joined: Any = parts[0].astype("str")
-    for part in parts[1:]:
-        joined = joined + "-" + part.astype("str")
-    return joined  # type: ignore[no-any-return]
-
-
 def _describe(path: str, config: Catalogue) -> Table:
     match file_format(path):
         case "fits":
@@ -277,4 +244,15 @@ def _describe(path: str, config: Catalogue) -> Table:
             return csv.describe(path, config.rows_per_task)
 
 
-__all__ = ["Contents", "Slice", "empty", "find_files", "magnitude", "open_catalogue", "read_slice", "survey"]
+__all__ = [
+    "Contents",
+    "Rows",
+    "Slice",
+    "empty",
+    "find_files",
+    "magnitude",
+    "open_catalogue",
+    "read_rows",
+    "read_slice",
+    "survey",
+]

@@ -4,16 +4,25 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pandas.api.extensions import ExtensionArray
 
 from survey_scan.errors import CatalogueError
 
 #: Types a column has in a catalogue table; narrower integers are widened.
 Type = Literal["int64", "uint64", "float32", "float64", "bool", "str"]
+
+#: Values of a column in a table: numbers, or pandas' texts.
+Array = NDArray[Any] | ExtensionArray
+
+#: Which of some rows are wanted; None: all.
+Keep = NDArray[np.bool_] | None
 
 #: How near (relatively) a number must be to a sentinel: in DES Y6 magnitudes -9.999e9 comes with the extinction
 #: subtracted, as -9999000000.07.
@@ -34,15 +43,21 @@ class Column:
         Elements of a vector column, 1 of others.
     note : str
         The type's name in the file.
-    radians : bool
-        Whether the file says that the values are angles in radians.
+    unit, ucd : str
+        As the file has them; empty where it says nothing.
     """
 
     type: Type | None
     nullable: bool = False
     length: int = 1
     note: str = ""
-    radians: bool = False
+    unit: str = ""
+    ucd: str = ""
+
+    @property
+    def radians(self) -> bool:
+        """Whether the file says that the values are angles in radians."""
+        return self.unit.lower() in ("rad", "radian", "radians")
 
 
 @dataclass(frozen=True)
@@ -65,10 +80,25 @@ class Table:
 
 
 class Read(NamedTuple):
-    """Values read from a column: ``values`` (n,) or (n, length), and where they are missing, if that is known."""
+    """Values read from a column: ``values`` (n,) or (n, length), and where they are missing, if that is known.
+
+    Texts are bytes of a fixed length, or an Arrow array that knows itself which are missing.
+    """
 
     values: Any
     missing: NDArray[np.bool_] | None = None
+
+
+class Block(Protocol):
+    """Some consecutive rows of a file, of which columns are read as they are asked for."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def read(self, names: list[str], keep: Keep = None) -> dict[str, Read]:
+        """Some columns, of rows ``keep`` only."""
+        ...
 
 
 class Source(NamedTuple):
@@ -163,7 +193,7 @@ def common(types: Iterable[tuple[str, Column]], key: str, *, exact: bool = False
     raise CatalogueError(f"{key}: the column is {one} in {first} but {two} in {second}. Make the files agree.")
 
 
-def canonical(read: Read, kind: Type, missing: Iterable[float]) -> pd.Series:
+def canonical(read: Read, kind: Type, missing: Iterable[float]) -> Array:
     """Values of a column in its common type.
 
     Parameters
@@ -180,21 +210,47 @@ def canonical(read: Read, kind: Type, missing: Iterable[float]) -> pd.Series:
         return text(values)
     array = np.asarray(values)
     if kind in ("float32", "float64"):
-        gaps = np.zeros(array.shape, bool) if gaps is None else gaps
         for sentinel in missing:
             near = np.finfo(array.dtype).eps if array.dtype == np.float32 else _NEAR
-            gaps = gaps | (np.abs(array - sentinel) <= near * abs(sentinel))
-        array = array.astype(kind)
-        array[gaps] = np.nan
-    return pd.Series(array.astype(kind, copy=False))
+            here = np.abs(array - sentinel) <= near * abs(sentinel)
+            gaps = here if gaps is None else gaps | here
+        if gaps is not None:
+            array = array.astype(kind)
+            array[gaps] = np.nan
+    return array.astype(kind, copy=False)
 
 
-def text(values: Any) -> pd.Series:
-    """Texts without spaces at their ends; missing ones are empty."""
-    series = pd.Series(values)
-    if series.dtype.kind in "iu":
-        series = series.astype(str)
-    return series.where(series.notna(), "").astype("str").str.strip()
+def text(values: Any) -> ExtensionArray:
+    """Texts without spaces at their ends; missing ones are empty. Whole numbers are written in decimal."""
+    if not isinstance(values, pa.Array):
+        values = pa.array(values)
+    texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    found: ExtensionArray = pd.array(pc.fill_null(texts, ""), dtype="str")
+    return found
+
+
+def short_texts(values: NDArray[np.bytes_]) -> ExtensionArray:
+    """The same of texts of up to 8 bytes, as numbers of the few different ones: several times quicker to have and to compare."""
+    padded = np.zeros((len(values), 8), np.uint8)
+    padded[:, : values.dtype.itemsize] = values.view(np.uint8).reshape(len(values), -1)
+    codes, numbers = pd.factorize(padded.view(np.uint64)[:, 0])
+    same, names = text(pa.array(np.asarray(numbers).view("S8"))).factorize()  # with and without spaces at their ends
+    return pd.Categorical.from_codes(same[codes], pd.Index(names))
+
+
+def together(parts: list[Read]) -> Read:
+    """Values of several pieces (at least one), one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    values = [part.values for part in parts]
+    if isinstance(values[0], pa.Array):
+        return Read(pa.concat_arrays(values))
+    gaps = [
+        np.zeros(np.shape(v), bool) if part.missing is None else part.missing
+        for v, part in zip(values, parts, strict=True)
+    ]
+    known = any(part.missing is not None for part in parts)
+    return Read(np.concatenate(values), np.concatenate(gaps) if known else None)
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:

@@ -7,13 +7,14 @@ quotes is not understood.
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from survey_scan.catalogue.columns import Column, Read, Table, Type
+from survey_scan.catalogue.columns import Column, Keep, Read, Table, Type
 from survey_scan.errors import CatalogueError
 
 #: Bytes from which types and the length of a line are told.
@@ -49,7 +50,33 @@ def describe(path: str, rows_per_slice: int) -> Table:
     return Table(columns, [(a, min(a + step, size)) for a in range(start, size, step)], None)
 
 
-def read(path: str, names: list[str], start: int, stop: int, types: dict[str, Type]) -> dict[str, Read]:
+@dataclass(frozen=True)
+class Block:
+    """Some lines of a file, all columns that will be asked for."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.table)
+
+    def read(self, names: list[str], keep: Keep = None) -> dict[str, Read]:
+        """Some columns, of rows ``keep`` only."""
+        table = self.table.select(names) if keep is None else self.table.select(names).filter(pa.array(keep))
+        return {name: _values(table[name].combine_chunks()) for name in names}
+
+
+def _values(column: Any) -> Read:
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    if pa.types.is_string(column.type):
+        return Read(column)
+    gaps = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+    filled = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
+    return Read(filled.to_numpy(zero_copy_only=False), gaps)
+
+
+def block(path: str, names: list[str], start: int, stop: int, types: dict[str, Type]) -> Block:
     """Some columns of the lines that begin at bytes ``start`` to ``stop``.
 
     Parameters
@@ -72,17 +99,7 @@ def read(path: str, names: list[str], start: int, stop: int, types: dict[str, Ty
         if block and not block.endswith(b"\n"):
             block += file.readline()
     kinds = {name: _ARROW[types[name]] for name in names}
-    table = _parse(path, block, header, separator, kinds, names)
-    found = {}
-    for name in names:
-        column = table[name].combine_chunks()
-        if pa.types.is_string(column.type):
-            found[name] = Read(column.to_pandas())
-            continue
-        gaps = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
-        filled = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
-        found[name] = Read(filled.to_numpy(zero_copy_only=False), gaps)
-    return found
+    return Block(_parse(path, block, header, separator, kinds, names))
 
 
 def identifiers(path: str, name: str) -> Column:

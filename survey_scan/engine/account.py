@@ -6,8 +6,11 @@ from typing import Any
 import pandas as pd
 
 from survey_scan import records
+from survey_scan.config import CHUNK_ROWS, Config, Cutouts, Service
 from survey_scan.engine import state
+from survey_scan.engine.progress import duration
 from survey_scan.engine.state import Standing
+from survey_scan.imaging import service as imaging_service
 from survey_scan.layout import STAGES, RunDirectory
 from survey_scan.schema import Status
 
@@ -15,6 +18,9 @@ Say = Callable[[str], None]
 
 #: Tile problems printed at the end; all are in the records and in ``status --json``.
 SHOWN_PROBLEMS = 10
+
+#: Seconds of a partition of a cutout service after which a smaller one is recommended.
+LONG_PARTITION = 1200
 
 
 def plan(run: RunDirectory, say: Say) -> None:
@@ -27,9 +33,26 @@ def plan(run: RunDirectory, say: Say) -> None:
     for row in flow.itertuples():
         say(f"  {row.cut!s:<{width}}  {row.kept:>13,} kept {row.removed:>13,} removed  {row.fraction:7.2%}")
     n_targets = int(partitions["n_targets"].sum())
-    say(f"plan        {n_targets:,} targets in {len(partitions):,} partitions on {facts['n_tiles']:,} tile(s)")
+    where = f"from {facts['service']}" if facts.get("service") else f"on {facts['n_tiles']:,} tile(s)"
+    say(f"plan        {n_targets:,} targets in {len(partitions):,} partitions {where}")
+    if "flux" in facts:
+        say(f"flux        {_flux(**facts['flux'])}")
     if n_targets != facts["selected"]:
         say(f"            limited to the first {n_targets:,} of {facts['selected']:,} selected objects")
+
+
+def _flux(zero_point: dict[str, float | None], unit: str | None, from_headers: list[str], differ: list[str]) -> str:
+    """What a pixel's value means, and who says so."""
+    bands: dict[float | None, list[str]] = {}
+    for band, point in zero_point.items():
+        bands.setdefault(point, []).append(band)
+    texts = [
+        ("no zero point is known" if point is None else f"zero point {point:g}")
+        + (f" in {', '.join(names)}" if len(bands) > 1 else "")
+        for point, names in bands.items()
+    ]
+    who = f"; images.zero_point is not given for {', '.join(from_headers)}: the headers' counts" if from_headers else ""
+    return "; ".join(texts) + (f"; unit {unit}" if unit else "") + who
 
 
 def todo(run: RunDirectory, standing: Standing, say: Say) -> None:
@@ -43,6 +66,30 @@ def todo(run: RunDirectory, standing: Standing, say: Say) -> None:
         why = [f"{n:,} changed: {what}" for what, n in reasons.items()]
         text = ", ".join(([f"{new:,} new"] if new else []) + why)
         say(f"{stage:<11} {len(standing.todo[stage]):,} to do ({text}), {done:,} done")
+
+
+def service(config: Config, standing: Standing, say: Say) -> None:
+    """Print what a cutout service is going to be asked, and how long that takes at least; nothing without one."""
+    asked = config.images.service
+    n = sum(standing.targets[p] for p in standing.todo["cutouts"])
+    if asked is None or not n:
+        return
+    line, seconds = requests(asked, config.cutouts, n)
+    say(line)
+    partition = max(standing.targets[p] for p in standing.todo["cutouts"]) * seconds / n
+    if partition > LONG_PARTITION and config.cutouts.partition > CHUNK_ROWS:
+        say(
+            f"            of which a partition takes {duration(partition)}: a smaller cutouts.partition shows sooner how far "
+            "it is, and is scored sooner"
+        )
+
+
+def requests(asked: Service, spec: Cutouts, targets: int) -> tuple[str, float]:
+    """What a cutout service is asked for some targets, in words, and the seconds that takes at least."""
+    n = targets * imaging_service.requests_each(asked, spec)
+    seconds = n / asked.rate
+    text = f"{n:,} requests, at most {asked.rate:g} a second: {duration(seconds)} at least"
+    return f"service     {asked.host}: {text}", seconds
 
 
 def closing(run: RunDirectory, standing: Standing, say: Say) -> None:

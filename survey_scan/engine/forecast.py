@@ -1,12 +1,13 @@
 """What a submitted scan would take, before it is submitted."""
 
+import dataclasses
 from pathlib import Path
 
 from survey_scan import catalogue
 from survey_scan.cluster import projection, slurm, workers
 from survey_scan.cluster.profile import Batch, SlurmAllocation
 from survey_scan.config import Config
-from survey_scan.engine import state
+from survey_scan.engine import account, state
 from survey_scan.errors import ResourceError, RunError
 from survey_scan.layout import RunDirectory
 
@@ -43,6 +44,9 @@ def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int |
             targets = int(state.read_partitions(run)["n_targets"].sum())
         else:
             rows = _rows(config)
+    service, crew = config.images.service, _workers(profile, batch)
+    if service is not None:  # which is asked for one partition at a time
+        crew = dataclasses.replace(crew, cutouts=1)
     found = projection.project(
         targets,
         rows,
@@ -50,11 +54,12 @@ def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int |
         len(config.cutouts.bands),
         config.cutouts.dtype,
         config.cutouts.partition,
-        _workers(profile, batch),
+        crew,
         projection.measured(RunDirectory(rates).records_folder if rates else run.records_folder),
         slurm.seconds(batch.time),
     )
-    return projection.lines(found)
+    more = [account.requests(service, config.cutouts, targets or rows)[0]] if service is not None else []
+    return projection.lines(found) + more
 
 
 def _workers(profile: SlurmAllocation, batch: Batch) -> projection.Workers:

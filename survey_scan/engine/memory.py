@@ -28,11 +28,12 @@ def project(config: Config, layouts: Iterable[Layout], network_bytes: int) -> di
     config : Config
         Its cutouts and images sections.
     layouts : iterable of Layout
-        Of the tiles, each kind once.
+        Of the tiles, each kind once; of no use with a cutout service.
     network_bytes : int
         What the network says it needs, with everything; 0 if it is not asked.
     """
-    cut = IDLE_BYTES + max((projected_bytes(config.cutouts, config.images, layout) for layout in layouts), default=0)
+    kinds = layouts if config.images.service is None else [None]
+    cut = IDLE_BYTES + max((projected_bytes(config.cutouts, config.images, layout) for layout in kinds), default=0)
     spec = config.cutouts
     kept = spec.partition * spec.size**2 * len(spec.bands) * 4  # by a worker that cuts and scores in turn
     return {"cutouts": cut, "scores": max(IDLE_BYTES, network_bytes) + kept}

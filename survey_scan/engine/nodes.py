@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from survey_scan.cluster import worker
 from survey_scan.config import Config
 from survey_scan.errors import ResourceError
+from survey_scan.imaging.remote import is_remote
 from survey_scan.layout import RunDirectory
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def check(config: Config, run: RunDirectory, client: "Client", backend: str | No
     ResourceError
         Naming the hosts and what they lack.
     """
-    paths = [str(run), _fixed_part(config.images.files)]
+    on_disk = config.images.files and not is_remote(config.images.files)
+    paths = [str(run), *([_fixed_part(config.images.files)] if on_disk else [])]
     if config.model.path != "loopback":
         paths.append(config.model.path)
     lacking: dict[str, set[str]] = {}

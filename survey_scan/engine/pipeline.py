@@ -36,6 +36,7 @@ from survey_scan.engine.scan import Failure, Scan
 from survey_scan.engine.state import Standing
 from survey_scan.engine.watching import Watching
 from survey_scan.errors import Incomplete, Interrupted, ResourceError
+from survey_scan.imaging import service, service_http
 from survey_scan.layout import STAGES, RunDirectory
 from survey_scan.watch.scheduler import page
 
@@ -138,9 +139,11 @@ def _run(
     if standing is not None and options.plan_only:
         say(f"{run} is planned already")
         return
+    if config.images.service is not None and (standing is None or standing.todo["cutouts"]):
+        service_http.login(config.images.service)  # else the first partition would say it
     network: dict[str, Any] | None = None
     if not options.plan_only and (standing is None or standing.todo["scores"]):
-        network = model_check.describe(config)
+        network = model_check.describe(config, None if standing is None else state.plan_facts(run))
         say(f"network     {model_check.line(network)}")
         for warning in network["warnings"]:
             say(f"warning     {warning}")
@@ -166,7 +169,10 @@ def _run(
                 memory.check(config, run, network["projected_bytes"] if network else 0, client)
                 if options.plan_only:
                     return
+                for line in model_check.agree(config, state.plan_facts(run)):
+                    say(f"warning     {line}")
                 account.todo(run, standing, say)
+                account.service(config, standing, say)
                 if standing.todo["cutouts"] and not run.store.exists():
                     create_store(config, run)
                 watching.planned(standing)
@@ -181,6 +187,7 @@ def _run(
             watching.stage("incomplete")
             raise
         watching.stage("complete")
+    shutil.rmtree(run.downloads_folder, ignore_errors=True)
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
     account.closing(run, state.standing(run, config), say)
@@ -221,12 +228,15 @@ def _standing(config: Config, run: RunDirectory) -> Standing | None:
 def create_store(config: Config, run: RunDirectory) -> None:
     """Create the store of a planned run, without any pixels."""
     facts = state.plan_facts(run)
+    images, spec = config.images, config.cutouts
+    flux = facts.get("flux", {"zero_point": {band: images.zero_point_of(band) for band in spec.bands}, "unit": None})
     attributes = {
-        "release": config.images.release,
-        "zero_point": config.images.zero_point,
+        "survey": config.survey.name if config.survey else None,
+        "release": images.release,
         "pixel_scale": facts["pixel_scale"],
+        **store.flux_scale(flux["zero_point"], flux["unit"], spec.zero_point),
     }
-    store.create(run.store, facts["planned"], config.cutouts, np.dtype(facts["object_id"]), attributes)
+    store.create(run.store, facts["planned"], spec, np.dtype(facts["object_id"]), attributes)
 
 
 def scan(
@@ -254,12 +264,22 @@ def scan(
     counts: dict[str, Count] = {
         s: Count(total, total - sum(standing.targets[p] for p in standing.todo[s])) for s in STAGES
     }
+    asked = service.requests_each(config.images.service, config.cutouts) if config.images.service else 0
     with _performance_report(cluster, run), Progressing(counts, say) as progress:
         partitions = Scan(
-            cluster, run, standing, config.resources.retries, progress, events, watching.tally, stop, watching.show
+            cluster,
+            run,
+            standing,
+            config.resources.retries,
+            asked,
+            progress,
+            events,
+            watching.tally,
+            stop,
+            watching.show,
         )
         partitions.go()
-    if verdict := watching.tally.snapshot()["verdict"]:
+    if config.images.service is None and (verdict := watching.tally.snapshot()["verdict"]):
         say(f"balance     {verdict}")
     if standing.todo["scores"]:
         _effect(cluster, config, run, standing, say)

@@ -8,19 +8,22 @@ between, each identifier is seen to occur once. Tasks leave files and return cou
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from survey_scan import catalogue, plan, records, selection
-from survey_scan.catalogue import Contents
-from survey_scan.config import Config, Images, Selection
+from survey_scan.catalogue import Contents, Slice
+from survey_scan.catalogue.columns import Type
+from survey_scan.config import Catalogue, Config, Images, Selection
 from survey_scan.errors import CatalogueError, ImageError, ResourceError
+from survey_scan.imaging import agreement, bricks
+from survey_scan.imaging.agreement import Header
 from survey_scan.imaging.tiles import list_tiles, read_corners, tile_table
 from survey_scan.layout import RunDirectory
 from survey_scan.plan import Group, Place, locate, positions, targets_digest, unique
@@ -32,10 +35,13 @@ if TYPE_CHECKING:
 #: Targets one task of pass 2 handles, and identifiers one task compares.
 GROUP_ROWS, SHARE_ROWS = 500_000, 4_000_000
 
-#: Tiles whose headers one task reads for their corners.
-_HEADERS = 500
+#: Tiles whose headers one task reads for their corners, and tiles that are tried for some whose headers are compared
+#: with the configuration.
+_HEADERS, _TRIED = 500, 1000
 _TILES = "tiles.parquet"
 
+#: How objects are put on tiles: by position, on the Legacy Surveys' bricks by arithmetic, or not at all.
+Way = Literal["tiles", "bricks", "nowhere"]
 #: Told (pass, tasks done, tasks in all).
 Report = Callable[[str, int, int], None]
 #: Located file → the first and the last place it has rows of.
@@ -123,11 +129,23 @@ def make_plan(
         shutil.rmtree(run.located, ignore_errors=True)
 
 
-def locate_slice(frame: pd.DataFrame, number: int, chosen: Selection, scratch: Path) -> Located:
-    """Pass 1 on one piece of the catalogue: select, find tiles, write the located file."""
-    selected, flow = selection.select(frame, chosen)
-    if "tile" in selected.columns:
+def locate_slice(
+    piece: Slice,
+    number: int,
+    source: Catalogue,
+    types: dict[str, Type],
+    chosen: Selection,
+    scratch: Path,
+    way: Way = "tiles",
+) -> Located:
+    """Pass 1 on one piece of the catalogue: read, select, find tiles (unless there are none), write the located file."""
+    selected, flow = selection.select_rows(catalogue.read_rows(piece, source, types), chosen)
+    if way == "nowhere":
+        names = np.full(len(selected), "")
+    elif "tile" in selected.columns:
         names = selected["tile"].to_numpy(str)
+    elif way == "bricks":
+        names = bricks.brick_name(selected["ra"], selected["dec"])
     else:
         tiles = _tiles(scratch / _TILES)
         names = np.append(tiles.names, "")[locate.locate(selected["ra"], selected["dec"], tiles)]
@@ -137,26 +155,62 @@ def locate_slice(frame: pd.DataFrame, number: int, chosen: Selection, scratch: P
     return Located(number, flow, places)
 
 
+def _way(images: Images) -> Way:
+    if images.service is not None:
+        return "nowhere"
+    return "bricks" if images.index == bricks.WORD else "tiles"
+
+
 def find_repeated(scratch: Path, numbers: list[int], share: int, shares: int) -> unique.Repeated:
     """Between the passes: identifiers of one share that occur more than once."""
     return unique.repeated([_part(scratch, number) for number in numbers], share, shares)
 
 
 def write_group(
-    group: Group, numbers: list[int], images: Images, partition: int, run: RunDirectory, scratch: Path
+    group: Group,
+    numbers: list[int],
+    images: Images,
+    partition: int,
+    run: RunDirectory,
+    scratch: Path,
+    psf_bands: Sequence[str] = (),
+    described: dict[str, tuple[str, str]] | None = None,
 ) -> Written:
     """Pass 2 on a group of partitions: gather its targets, find pixel positions, sort, write."""
     frame = plan.read_group([_part(scratch, number) for number in numbers], group)
-    x, y, tiles = positions.pixels(frame, images)
+    x, y, tiles = positions.pixels(frame, images, psf_bands)
     frame = plan.order(frame.assign(x=x, y=y)).iloc[group.skip : group.skip + group.stop - group.start]
     rows: list[dict[str, Any]] = []
     for i in range(0, len(frame), partition):
         targets = frame.iloc[i : i + partition].reset_index(drop=True)
         rows.append(plan.partition_row(group.partition + len(rows), group.start + i, targets))
-        plan.write_targets(targets, run.targets(rows[-1]["partition"]))
+        plan.write_targets(targets, run.targets(rows[-1]["partition"]), described)
     ids = frame["object_id"]
     length = 0 if ids.dtype.kind in "iu" else int(ids.str.len().max())
     return Written(rows, positions.count(tiles, frame["tile"]), length)
+
+
+def look(config: Config, names: Sequence[str]) -> list[Header]:
+    """What the headers of some tiles say of the bands to be cut, wherever in the survey there are files.
+
+    Parameters
+    ----------
+    config : Config
+        Its images and the bands of its cutouts.
+    names : sequence of str
+        Tiles.
+
+    Raises
+    ------
+    ImageError
+        If they cannot be those of the survey that the configuration describes.
+    """
+    golden = (np.arange(len(names)) * 0.6180339887498949) % 1  # the first few of these are spread evenly, however many
+    spread = (names[i] for i in np.argsort(golden)[:_TRIED])
+    headers, _ = agreement.look(config.images, spread, config.cutouts.bands)
+    if problems := agreement.refusals(headers, config.images):
+        raise ImageError("\n".join(problems))
+    return headers
 
 
 @dataclass(frozen=True)
@@ -173,10 +227,11 @@ class _Planning:
     def make(self, limit: int | None) -> PlanResult:
         config, contents, scratch = self.config, self.contents, self.scratch
         corners = None
-        if config.catalogue.tile_column is None:
+        way = _way(config.images)
+        if way == "tiles" and (config.catalogue.tile_column is None or config.images.index is not None):
             corners = self._corners()
             corners.to_parquet(scratch / _TILES)
-        flow, places, spans = self._pass_1()
+        flow, places, spans = self._pass_1(way)
         if contents.rows not in (None, flow.total):
             raise CatalogueError(
                 f"catalogue.files: {flow.total:,} rows were read, but the files' headers say {contents.rows:,}. Did "
@@ -187,11 +242,17 @@ class _Planning:
         calls = [("unique", i, find_repeated, (scratch, sorted(spans), i, shares)) for i in range(shares)]
         repeated = list(self._do(calls))
         unique.refuse({n: (_part(scratch, n), contents.slices[n].path) for n in spans}, repeated, flow.selected)
-        outside = sum(n for place, n in places.items() if place.outside)
+        outside = sum(n for place, n in places.items() if place.outside and config.images.service is None)
         if outside == flow.selected:
-            locate.refuse_nowhere(outside, corners, config.images.index or config.images.files)
-        written = self._pass_2(spans, plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit))
-        return _finish(config, self.run, flow, outside, limit, corners, written)
+            located = corners if config.catalogue.tile_column is None else None
+            locate.refuse_nowhere(outside, located, config.images.index or config.images.files)
+        names = [place.tile for place in places if not place.outside]
+        if way == "bricks":
+            corners = bricks.table(names)
+        headers = look(config, sorted(names))
+        psf_bands = sorted({header.band for header in headers if header.psf is not None})
+        written = self._pass_2(spans, plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit), psf_bands)
+        return _finish(config, self.run, flow, outside, limit, corners, written, headers)
 
     def _corners(self) -> pd.DataFrame:
         """Corners of all tiles: from the index, else from the headers."""
@@ -204,11 +265,11 @@ class _Planning:
         tables: list[pd.DataFrame] = list(self._do(calls))
         return pd.concat(tables).sort_values("tile", ignore_index=True)
 
-    def _pass_1(self) -> tuple[CutFlow, Counter[Place], Spans]:
+    def _pass_1(self, way: Way) -> tuple[CutFlow, Counter[Place], Spans]:
         """Select and locate. What comes back is summed as it comes: every piece may touch every tile."""
-        chosen = self.config.selection
-        frames = catalogue.open_catalogue(self.config.catalogue, self.contents).to_delayed()
-        calls = [("locate", n, locate_slice, (frame, n, chosen, self.scratch)) for n, frame in enumerate(frames)]
+        chosen, contents = self.config.selection, self.contents
+        how = (self.config.catalogue, contents.types, chosen, self.scratch, way)
+        calls = [("locate", n, locate_slice, (piece, n, *how)) for n, piece in enumerate(contents.slices)]
         flow = CutFlow.empty(chosen)
         places: Counter[Place] = Counter()
         spans: Spans = {}
@@ -219,11 +280,18 @@ class _Planning:
                 spans[piece.number] = min(piece.places), max(piece.places)
         return flow, places, spans
 
-    def _pass_2(self, spans: Spans, groups: list[Group]) -> list[Written]:
+    def _pass_2(self, spans: Spans, groups: list[Group], psf_bands: list[str]) -> list[Written]:
         calls = []
         for i, group in enumerate(groups):
             numbers = sorted(n for n, (first, last) in spans.items() if first <= group.last and last >= group.first)
-            where = (self.config.images, self.config.cutouts.partition, self.run, self.scratch)
+            where = (
+                self.config.images,
+                self.config.cutouts.partition,
+                self.run,
+                self.scratch,
+                psf_bands,
+                self.contents.described,
+            )
             calls.append(("targets", i, write_group, (group, numbers, *where)))
         return sorted(self._do(calls), key=lambda written: int(written.partitions[0]["partition"]))
 
@@ -266,6 +334,7 @@ def _finish(
     limit: int | None,
     corners: pd.DataFrame | None,
     written: list[Written],
+    headers: list[Header],
 ) -> PlanResult:
     tiles = positions.merge([group.tiles for group in written], corners)
     partitions = pd.DataFrame([row for group in written for row in group.partitions])
@@ -278,6 +347,10 @@ def _finish(
             f"images.files: none of the {len(tiles):,} tiles with targets can be read. The first: "
             f"{tiles['problem'].iloc[0]}. Check images.files and images.hdu."
         )
+    if not headers:  # few tiles of many have files
+        headers = look(config, readable["tile"].tolist())
+    flux = flux_scale(config, headers)
+    tiles = tiles.assign(**{f"psf_{b}": np.nan for b in config.images.bands if f"psf_{b}" not in tiles})
     scale = config.images.pixel_scale
     if scale is None and len(readable):
         scale = float(readable["pixel_scale"].median())
@@ -289,9 +362,11 @@ def _finish(
         "planned": planned,
         "limit": limit,
         "outside": outside,
+        "service": config.images.service.host if config.images.service else None,
         "partitions": len(partitions),
         "n_tiles": len(tiles),
         "pixel_scale": scale,
+        "flux": flux,
         "layouts": positions.layouts(readable),
         "object_id": f"<U{length}" if length else str(ids.dtype),
     }
@@ -299,16 +374,56 @@ def _finish(
     records.write_json(run.plan_facts, facts)
     records.write_atomically(run.cut_flow, flow.frame().to_csv(index=False).encode())
     records.write_atomically(run.partitions, partitions.to_csv(index=False).encode())
-    return PlanResult(facts, flow, _warnings(flow, outside, tiles))
+    return PlanResult(facts, flow, _warnings(flow, outside, tiles, flux["differ"]))
 
 
-def _warnings(flow: CutFlow, outside: int, tiles: pd.DataFrame) -> list[str]:
+def flux_scale(config: Config, headers: list[Header]) -> dict[str, Any]:
+    """What a pixel's value means, for the store and for cutting.
+
+    Returns
+    -------
+    dict
+        ``zero_point`` (band → number or None), ``unit`` (as the headers have it, or None), ``from_headers`` (bands
+        whose zero point the configuration does not give, but the headers), ``differ`` (bands whose tiles do not agree
+        in theirs, and the configuration gives none).
+
+    Raises
+    ------
+    ImageError
+        If pixels are to be brought to a zero point, and that of the images is not known.
+    """
+    bands = config.cutouts.bands
+    points = agreement.zero_points(headers, config.images, bands)
+    given = {band for band in bands if config.images.zero_point_of(band) is not None}
+    stated = {header.band for header in headers if header.zero_point is not None}
+    units = {header.unit for header in headers if header.unit}
+    unknown = [band for band in bands if points[band] is None]
+    if config.cutouts.zero_point is not None and unknown:
+        raise ImageError(
+            f"cutouts.zero_point is {config.cutouts.zero_point:g}, but the zero point of the images is not known in "
+            f"{', '.join(unknown)}: neither images.zero_point gives it, nor do the headers agree in one. Give "
+            "images.zero_point, one number or one a band, or leave cutouts.zero_point out."
+        )
+    return {
+        "zero_point": points,
+        "unit": ", ".join(sorted(units)) or None,
+        "from_headers": [band for band in bands if band not in given and points[band] is not None],
+        "differ": [band for band in unknown if band in stated],
+    }
+
+
+def _warnings(flow: CutFlow, outside: int, tiles: pd.DataFrame, differ: list[str]) -> list[str]:
     found = []
     invalid = flow.total - flow.kept[selection.VALID_POSITION]
     if invalid:
         found.append(f"{invalid:,} of {flow.total:,} objects of the catalogue have no valid position")
     if outside:
         found.append(f"{outside:,} of {flow.selected:,} selected objects lie on no tile and get no score")
+    if differ:
+        found.append(
+            f"the zero points of tiles differ in {', '.join(differ)}, so a pixel means another flux on another tile; "
+            "'survey_scan check' says what they are"
+        )
     bad = tiles.loc[tiles["problem"] != "", "problem"]
     found += [str(problem) for problem in bad.head(3)]
     if len(bad) > 3:

@@ -137,6 +137,7 @@ def _throw_away(run: RunDirectory, redo: str | None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     if "cutouts" in later:
         shutil.rmtree(run.store, ignore_errors=True)
+        shutil.rmtree(run.downloads_folder, ignore_errors=True)
 
 
 def _sweep(run: RunDirectory) -> None:
@@ -151,6 +152,9 @@ def _sweep(run: RunDirectory) -> None:
     for folder in folders:
         for partial in folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
+    for downloads in run.downloads_folder.glob("[0-9]*"):
+        if run.record("cutouts", int(downloads.name)).exists():
+            shutil.rmtree(downloads, ignore_errors=True)
 
 
 def _list(items: list[str]) -> str:

@@ -16,26 +16,39 @@ LINE_SECONDS = 60.0
 
 @dataclass
 class Count:
-    """Targets of one stage: of all partitions, finished before this start, finished since."""
+    """Targets of one stage: of all partitions, finished before this start, finished since.
+
+    ``part`` are those of partitions under way, where that is known, and ``kept`` how many of them an earlier start did.
+    """
 
     total: int
     before: int
     now: int = 0
     began: float | None = None
+    part: int = 0
+    kept: int | None = None
 
     @property
     def rate(self) -> float:
         """Targets a second since the first task of this start was submitted."""
         elapsed = time.monotonic() - self.began if self.began is not None else 0.0
-        return self.now / elapsed if elapsed > 0 else 0.0
+        return (self.now + self.part - (self.kept or 0)) / elapsed if elapsed > 0 else 0.0
+
+    @property
+    def done(self) -> int:
+        """Targets that need not be waited for."""
+        return self.before + self.now + self.part
 
     def line(self) -> str:
         """Done, rate and time left in words."""
-        done = self.before + self.now
-        text = f"{done:,}/{self.total:,}"
-        if self.now and done < self.total:
-            text += f" ({self.rate:,.0f}/s, {duration((self.total - done) / self.rate)} left)"
+        text = f"{self.done:,}/{self.total:,}"
+        if self.rate > 0 and self.done < self.total:
+            text += f" ({self.speed()}, {duration((self.total - self.done) / self.rate)} left)"
         return text
+
+    def speed(self) -> str:
+        """The rate in words."""
+        return f"{self.rate:,.0f}/s" if self.rate >= 10 else f"{self.rate:.2g}/s"
 
 
 @dataclass
@@ -85,10 +98,20 @@ class Progressing:
     def finished(self, stage: str, targets: int) -> None:
         """A partition of this stage is finished."""
         count = self.counts[stage]
-        count.now += targets
+        count.now, count.part = count.now + targets, 0
+        self._show(stage, count)
+
+    def under_way(self, stage: str, targets: int) -> None:
+        """So many targets of the partitions under way are done."""
+        count = self.counts[stage]
+        if count.kept is None:
+            count.kept = targets
+        count.part = targets
+        self._show(stage, count)
+
+    def _show(self, stage: str, count: Count) -> None:
         if self._bars is not None:
-            rate = f"{count.rate:,.0f}/s"
-            self._bars.update(self._ids[stage], completed=count.before + count.now, rate=rate)
+            self._bars.update(self._ids[stage], completed=count.done, rate=count.speed())
         self.tick()
 
     def tick(self) -> None:

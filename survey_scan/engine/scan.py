@@ -21,7 +21,7 @@ from survey_scan.engine.events import Events
 from survey_scan.engine.interrupt import Stop
 from survey_scan.engine.progress import Progressing
 from survey_scan.engine.state import Standing
-from survey_scan.errors import Incomplete, Interrupted, ResourceError
+from survey_scan.errors import Incomplete, Interrupted, ResourceError, ServiceError
 from survey_scan.identity import digest
 from survey_scan.layout import STAGES, RunDirectory, Stage
 from survey_scan.watch.tally import Pool, Tally
@@ -73,6 +73,10 @@ class Scan:
         What is to do.
     retries : int
         How often a task that raised is tried again.
+    service : int
+        How many requests of a cutout service a target takes; 0 without one. With one, a single partition is cut at a time,
+        so that the rate of its requests is that of the whole scan; a service that refuses is not asked again by trying the
+        partition again; and a stop does not wait for a partition that may take hours, since what came is kept.
     progress, events, tally, stop
         Told of, or asked about, each task.
     publish : callable
@@ -83,6 +87,7 @@ class Scan:
     run: RunDirectory
     standing: Standing
     retries: int
+    service: int
     progress: Progressing
     events: Events
     tally: Tally
@@ -99,7 +104,7 @@ class Scan:
         self._slowest = 0.0
         self._end, self._stopping = self.cluster.end, False
         self._pools = pools.find(self._client)
-        self._looked = self._manned = time.monotonic()
+        self._looked = self._manned = self._counted = time.monotonic()
         self.failures: list[Failure] = []
         self._tell_pools()
 
@@ -115,7 +120,7 @@ class Scan:
         """
         with self.stop.graceful():
             self._fill()
-            while self._flying:
+            while self._flying and not self._leave_downloads():
                 try:
                     future = self._ended.get(timeout=1.0)
                 except queue.Empty:
@@ -123,6 +128,7 @@ class Scan:
                 else:
                     self._collect(future)
                 self._look()
+                self._count_downloads()
                 self.publish()
                 self._fill()
         self.stop.raise_if_requested()
@@ -136,6 +142,8 @@ class Scan:
         for stage, partitions in waiting.items():
             while partitions and not self.stop.requested:
                 taken = sum(flying.values()) if self._pools.shared else flying[stage]
+                if self.service and stage == "cutouts" and flying[stage]:
+                    break
                 if taken >= WINDOW * max(self._pools.threads[stage], 1):
                     break
                 self._submit(stage, partitions.popleft())
@@ -150,7 +158,7 @@ class Scan:
             self.standing.keys[stage][partition],
             key=name,
             pure=False,
-            retries=self.retries,
+            retries=0 if self.service and stage == "cutouts" else self.retries,
             priority=1 if stage == "scores" else 0,
             resources=self._pools.demand(stage),
         )
@@ -178,6 +186,10 @@ class Scan:
         self.events.write("failed", stage=stage, partition=partition, reason=reason)
         self.tally.failed(stage, partition, reason)
         self.failures.append(Failure(stage, partition, reason))
+        if isinstance(error, ServiceError):
+            raise Incomplete(
+                f"{reason}\nWhat came until then is kept. Run the same command again to resume, when that is mended."
+            )
         if isinstance(error, OSError) and error.errno in FULL:
             raise Incomplete(
                 f"{reason}. Free some space (or move run.directory) and run the same command again to resume."
@@ -204,6 +216,25 @@ class Scan:
                 f"there has been no worker for {unmanned[0]} for {LOST_SECONDS:.0f} s; run the same command again to resume."
             )
         self._mind_the_end()
+
+    def _leave_downloads(self) -> bool:
+        """Whether a stop was asked for and all that is in flight is a partition that a service still sends."""
+        if not (self.service and self.stop.requested) or self._stages_in_flight() != {"cutouts"}:
+            return False
+        for _, _, future in self._flying.values():
+            future.cancel()
+        return True
+
+    def _count_downloads(self) -> None:
+        """With a service a partition may take hours: say how far it is."""
+        now = time.monotonic()
+        if not self.service or now - self._counted < LOOK_SECONDS:
+            return
+        self._counted = now
+        for stage, partition, _ in self._flying.values():
+            if stage == "cutouts":
+                there = sum(path.suffix != ".partial" for path in self.run.downloads(partition).glob("*"))
+                self.progress.under_way(stage, there // self.service)
 
     def _mind_the_end(self) -> None:
         if self.stop.requested and not self._stopping:
@@ -233,4 +264,6 @@ class Scan:
 
         if isinstance(error, KilledWorker):
             return f"{stage} {partition:05d} killed its worker {error.allowed_failures + 1} times"
+        if isinstance(error, ServiceError):
+            return f"{stage} {partition:05d}: {error}"
         return f"{stage} {partition:05d}: {type(error).__name__}: {error}"

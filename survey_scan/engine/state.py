@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from survey_scan.config import Config, Images, Model
 from survey_scan.errors import ModelError, RunError
 from survey_scan.identity import Key, digest, digest_path, explain
 from survey_scan.layout import STAGES, RunDirectory, Stage
+from survey_scan.models.package import Cutouts, open_package
 
 #: Version of the run directory; a program reads its own and older ones.
 FORMAT_VERSION = 1
@@ -22,9 +23,10 @@ FORMAT_VERSION = 1
 #: Parts of the configuration that change no result: how fast it comes, and the name of a paper whose cuts are spelled out.
 _NO_RESULT: dict[str, set[str]] = {
     "catalogue": {"rows_per_task"},
-    "selection": {"paper"},
-    "model": {"path", "batch_size", "jit", "backend"},
+    "selection": {"paper", "box"},
 }
+#: Keys that came later, and count only where they are given: what was done without them is still the same.
+_LATER: dict[str, set[str]] = {"cutouts": {"zero_point"}, "images": {"service"}}
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     partitions = read_partitions(run)
     images = _image_digests(run, config.images, config.cutouts.bands, partitions)
     spec = digest([_section(config, "images"), _section(config, "cutouts")])
-    model = {"model": model_digest(config.model), "contract": digest(_section(config, "model"))}
+    model = model_key(config.model, config.cutouts.bands, config.cutouts.size)
     keys: dict[Stage, dict[int, Key]] = {"cutouts": {}, "scores": {}}
     for p, targets, image in zip(partitions["partition"].tolist(), partitions["targets_digest"], images, strict=True):
         cut = {"targets": str(targets), "images": image, "spec": spec, "code": str(CUTOUTS_VERSION)}
@@ -120,20 +122,30 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     return Standing(partitions, keys, done, todo, ranking_key, ranking_todo)
 
 
-def model_digest(model: Model) -> str:
-    """Digest of the network's file or folder; the loopback scorer's is its name.
+def model_key(model: Model, bands: Sequence[str], size: int) -> Key:
+    """What of a network changes the scores of cutouts of such bands and size.
+
+    Returns
+    -------
+    dict
+        ``model``, the digest of its file; ``contract``, that of how its pixels are made and its output is read, whether its
+        contract says so or the configuration. The loopback scorer's is its name.
 
     Raises
     ------
+    ConfigError
+        If its contract cannot be read.
     ModelError
-        If there is no such file.
+        If there is no such file, or its contract is for other cutouts.
     """
     if model.path == "loopback":
-        return "loopback"
+        return {"model": "loopback", "contract": "loopback"}
+    package = open_package(model)
     try:
-        return digest_path(Path(model.path))
+        file = digest_path(package.network)
     except OSError as error:
         raise ModelError(f"model.path: {model.path} cannot be read: {error.strerror}. Set model.path.") from None
+    return {"model": file, "contract": package.digest(Cutouts(tuple(bands), size), model.precision)}
 
 
 def read_manifest(run: RunDirectory) -> dict[str, Any]:
@@ -196,17 +208,20 @@ def differences(old: Config, new: Config) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"plan": [], "cutouts": []}
     for section in ("catalogue", "selection", "images", "cutouts"):
         before, now = _section(old, section), _section(new, section)
-        for name in now:
-            if before[name] != now[name]:
+        for name in before | now:
+            if before.get(name) != now.get(name):
                 late = section == "cutouts" and name != "partition"
-                text = f"{section}.{name} {_short(before[name])}; the config says {_short(now[name])}"
+                was, says = _shortened(before.get(name), now.get(name))
+                text = f"{section}.{name} {was}; the config says {says}"
                 found["cutouts" if late else "plan"].append(text)
     return found
 
 
 def _section(config: Config, name: str) -> dict[str, Any]:
     section: dict[str, Any] = getattr(config, name).model_dump(mode="json", exclude=_NO_RESULT.get(name))
-    return section
+    if section.get("service") is not None:
+        section["service"] = section["service"]["url"]  # how fast, how often and as whom it is asked changes no pixel
+    return {key: value for key, value in section.items() if value is not None or key not in _LATER.get(name, ())}
 
 
 def _image_digests(run: RunDirectory, images: Images, bands: list[str], partitions: pd.DataFrame) -> list[str]:
@@ -215,12 +230,13 @@ def _image_digests(run: RunDirectory, images: Images, bands: list[str], partitio
     Sizes, not times, so that copying a survey changes nothing, while a tile that was missing or truncated and is now
     there whole is cut again.
     """
+    from survey_scan.imaging.remote import size
     from survey_scan.imaging.tiles import tile_file
 
     tiles = sorted(pd.read_parquet(run.tiles, columns=["tile"])["tile"])
     sources = [images.files, *(s.files for s in (images.mask, images.weight) if s is not None and s.files)]
     with ThreadPoolExecutor(16) as pool:
-        sizes = list(pool.map(lambda t: [_size(tile_file(images, t, b, s)) for s in sources for b in bands], tiles))
+        sizes = list(pool.map(lambda t: [size(tile_file(images, t, b, s)) for s in sources for b in bands], tiles))
     position = {tile: i for i, tile in enumerate(tiles)}
     found = []
     for first_tile, last_tile in zip(partitions["first_tile"], partitions["last_tile"], strict=True):
@@ -230,13 +246,12 @@ def _image_digests(run: RunDirectory, images: Images, bands: list[str], partitio
     return found
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _shortened(*values: Any) -> list[str]:
+    """Values in at most 60 characters each, from a little before where they begin to differ."""
+    texts = [str(value) for value in values]
+    same = next(
+        (i for i, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1), min(map(len, texts))
+    )
+    if max(map(len, texts)) > 60 and same > 20:
+        texts = ["..." + text[same - 20 :] for text in texts]
+    return [text if len(text) <= 60 else text[:57] + "..." for text in texts]

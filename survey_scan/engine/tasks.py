@@ -6,6 +6,7 @@ run, the number of the partition and its key; pixels and scores stay on disk.
 
 import os
 import resource
+import shutil
 import socket
 import sys
 import threading
@@ -62,13 +63,16 @@ def cutouts(path: str, partition: int, key: Key) -> dict[str, Any]:
     run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
     record = run.record("cutouts", partition)
     if (found := records.read(record)) and found["key"] == key:
+        shutil.rmtree(run.downloads(partition), ignore_errors=True)
         return found  # its worker died after finishing it and before saying so
     records.forget(run.record("scores", partition))  # of the old pixels
     records.forget(record)
     targets = pd.read_parquet(run.targets(partition))
-    spec, scale = config.cutouts, state.plan_facts(run)["pixel_scale"]
+    spec, facts_of_plan = config.cutouts, state.plan_facts(run)
     out = _memory(spec.partition, spec.size, len(spec.bands))
-    cut = cut_partition(targets, config.images, spec, scale, out)
+    scale, flux = facts_of_plan["pixel_scale"], facts_of_plan.get("flux", {})
+    downloads = run.downloads(partition)
+    cut = cut_partition(targets, config.images, spec, scale, out, flux.get("zero_point"), downloads)
     store.write(run.store, partition, targets["object_id"].to_numpy(), targets["ra"], targets["dec"], cut)
     facts = {
         "targets": len(targets),
@@ -78,6 +82,7 @@ def cutouts(path: str, partition: int, key: Key) -> dict[str, Any]:
         **_facts(began),
     }
     records.write(record, key, facts)
+    shutil.rmtree(downloads, ignore_errors=True)
     return facts
 
 
@@ -101,7 +106,9 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
     records.forget(record)
     targets = pd.read_parquet(run.targets(partition), columns=["object_id"])
     spec = config.cutouts
-    network = _network(config.model.model_dump_json(), tuple(spec.bands), spec.size, spec.dtype, key["model"])
+    network = _network(
+        config.model.model_dump_json(), tuple(spec.bands), spec.size, spec.dtype, key["model"], key["contract"]
+    )
     start = partition * spec.partition
     try:
         scored = scoring.score_partition(store.Reader(run.store), start, start + len(targets), network)
@@ -160,18 +167,18 @@ def _config(path: str) -> Config:
     return load(RunDirectory(Path(path)).config_resolved)
 
 
-def _network(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str) -> "Network":
-    """The network, loaded once a process and again only when its file or its section changes."""
+def _network(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str, contract: str) -> "Network":
+    """The network, loaded once a process and again only when its file, its contract or its section changes."""
     with _loading:  # by the first of two tasks that need it at once
-        return _load(section, bands, size, dtype, sha)
+        return _load(section, bands, size, dtype, sha, contract)
 
 
 @lru_cache(maxsize=1)
-def _load(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str) -> "Network":
+def _load(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str, contract: str) -> "Network":
     from survey_scan import models
 
     model = Model.model_validate_json(section)
-    if state.model_digest(model) != sha:
+    if state.model_key(model, bands, size) != {"model": sha, "contract": contract}:
         raise ModelError(f"{model.path} changed while the scan was running. Run again: its targets are scored anew.")
     return models.load(model, list(bands), size, dtype, worker.device())
 

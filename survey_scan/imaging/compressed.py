@@ -7,6 +7,7 @@ it reads tile by tile. The layout is that of the FITS standard 4.0, sections 7.3
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -24,13 +25,15 @@ _BYTES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "P": 8
 _SEEDS = 10_000
 
 
-def read_rows(hdu: ImageHdu, y0: int, y1: int) -> NDArray[Any]:
+def read_rows(hdu: ImageHdu, path: Path, y0: int, y1: int) -> NDArray[Any]:
     """Rows ``y0`` to ``y1 - 1`` of a compressed image.
 
     Parameters
     ----------
     hdu : ImageHdu
         A tile-compressed image in a file that is not compressed as a whole.
+    path : Path
+        That file, or a copy of it.
     y0, y1 : int
         ``0 <= y0 < y1 <= height``.
 
@@ -51,11 +54,11 @@ def read_rows(hdu: ImageHdu, y0: int, y1: int) -> NDArray[Any]:
     (height, width), (rows, columns) = hdu.layout.shape, hdu.layout.tile
     top, across = y0 // rows, -(-width // columns)
     first, last = top * across, -(-y1 // rows) * across
-    with hdu.path.open("rb") as file:
+    with path.open("rb") as file:
         table = _Table(hdu, file, first, last)
         header = _header(hdu, table, first, min(last // across * rows, height) - top * rows)
     # mapped, so that the heap is copied once and no more
-    heap = np.memmap(hdu.path, np.uint8, "r", table.heap_at, (table.heap_bytes,)).data if table.heap_bytes else b""
+    heap = np.memmap(path, np.uint8, "r", table.heap_at, (table.heap_bytes,)).data if table.heap_bytes else b""
     padding = bytes(-(len(header) + table.rows.nbytes + table.heap_bytes) % BLOCK)
     with fits.HDUList.fromstring(b"".join([header, table.rows.data, heap, padding])) as hdus:
         pixels: NDArray[Any] = hdus[1].data

@@ -9,6 +9,7 @@ import bz2
 import errno
 import gzip
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -19,12 +20,14 @@ from typing import IO, Any, NamedTuple, cast
 
 from survey_scan.errors import TileError
 from survey_scan.imaging.cost import FILE_CODECS, Layout
-from survey_scan.imaging.wcs import wcs_cards
+from survey_scan.imaging.remote import File
+from survey_scan.imaging.wcs import LOOKUP_TABLES, needs_tables, wcs_cards, with_tables
 from survey_scan.schema import Status
 
 BLOCK = 2880
 CARD = 80
 _STRING = re.compile(r"\s*'((?:[^']|'')*)'")
+_PLANE = re.compile(r"(?:HIERARCH +)?MP_(\w+) *= *(\d+)")
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 _MAGIC = dict(zip(FILE_CODECS, (b"\x1f\x8b", b"BZh"), strict=True))
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -36,14 +39,14 @@ class ImageHdu:
 
     Attributes
     ----------
-    path : Path
+    path : Path or RemoteFile
         The file.
     number : int
         HDU number; 0 is the primary.
     layout : Layout
         Shape and compression.
     cards : str
-        The header's cards that make up the WCS.
+        The header's cards that make up the WCS, and the lookup tables it names.
     bitpix : int
         Of the image, after decompression.
     plain : bool
@@ -54,11 +57,11 @@ class ImageHdu:
         DATASUM of the HDU as stored.
     text : str
         The whole header, 80 characters a card.
-    values : dict
-        Its values by keyword.
+    values, primary : dict
+        Its values by keyword, and those of the file's primary HDU.
     """
 
-    path: Path
+    path: File
     number: int
     layout: Layout
     cards: str
@@ -69,6 +72,7 @@ class ImageHdu:
     datasum: int | None
     text: str = field(repr=False)
     values: dict[str, Any] = field(repr=False)
+    primary: dict[str, Any] = field(repr=False)
 
     def __str__(self) -> str:
         return f"{self.path}[{self.number}]"
@@ -83,12 +87,12 @@ class _Hdu(NamedTuple):
     values: dict[str, Any]
 
 
-def find_image(path: Path, hdu: int | str) -> ImageHdu:
+def find_image(path: File, hdu: int | str) -> ImageHdu:
     """Find an image by the number or name of its HDU and check that it is there whole.
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemoteFile
         ``.fits``, ``.fits.fz``, ``.fits.gz`` or ``.fits.bz2``; told by its bytes, not by its name.
     hdu : int or str
         Number, or EXTNAME in any case.
@@ -98,32 +102,45 @@ def find_image(path: Path, hdu: int | str) -> ImageHdu:
     TileError
         MISSING if there is no such file; UNREADABLE if it is not FITS, ends too early, has no such HDU, or that HDU
         is no image of two dimensions.
-    OSError
-        If the file system fails (as opposed to the file).
+    OSError, Unreachable
+        If the file system, or the server, fails (as opposed to the file).
     """
     with reading(path), ExitStack() as opened:
         file: IO[bytes] = opened.enter_context(path.open("rb"))
-        size = path.stat().st_size
+        size = file.seek(0, os.SEEK_END)
         if size == 0:
             raise unreadable(path, "is empty (0 bytes)")
+        file.seek(0)
         start = file.read(3)
         zipped = next((codec for codec, magic in _MAGIC.items() if start.startswith(magic)), "")
         if zipped:
-            file = opened.enter_context(decompressed(path, zipped))
+            file = opened.enter_context(decompressed(file, zipped))
         seen: list[_Hdu] = []
         for found in _walk(path, file, None if zipped else size):
             seen.append(found)
             if hdu == found.number or str(hdu).upper() == _name(found).upper():
                 if _dimensions(found) == 2:
-                    return _image(path, found, zipped)
+                    cards = wcs_cards(found.text)
+                    if needs_tables(cards):
+                        seen.extend(_walk(path, file, None if zipped else size, found))
+                        cards = with_tables(cards, _lookup_tables(path, file, seen))
+                    return _image(path, found, zipped, cards, seen[0].values)
                 seen.extend(_walk(path, file, None if zipped else size, found))
                 raise unreadable(f"{path}[{found.number}]", f"is {_kind(found)}; an image is needed: {_images(seen)}")
     raise unreadable(path, f"has no HDU {hdu!r}; {_images(seen)}")
 
 
-def decompressed(path: Path, codec: str) -> IO[bytes]:
+def mask_planes(hdu: ImageHdu) -> dict[str, int]:
+    """Numbers of a mask's bits by the names its header gives them, as afw of the Rubin Observatory does: ``MP_SAT = 1``."""
+    cards = (hdu.text[i : i + CARD] for i in range(0, len(hdu.text), CARD))
+    return {found[1]: int(found[2]) for card in cards if (found := _PLANE.match(card))}
+
+
+def decompressed(file: Path | IO[bytes], codec: str) -> IO[bytes]:
     """A file compressed as a whole by one of :data:`FILE_CODECS`, open for reading what it holds."""
-    return cast(IO[bytes], gzip.open(path) if codec == "gzip" else bz2.open(path))
+    if not isinstance(file, Path):
+        file.seek(0)
+    return cast(IO[bytes], gzip.open(file) if codec == "gzip" else bz2.open(file))
 
 
 def unreadable(where: object, why: str) -> TileError:
@@ -132,7 +149,7 @@ def unreadable(where: object, why: str) -> TileError:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: File) -> Iterator[None]:
     """Turn what a missing, forbidden or broken file (compressed as a whole) raises into a TileError.
 
     Failures of the file system itself (EIO, ESTALE, out of memory or of file handles) pass: they say nothing about
@@ -152,7 +169,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
 
 
-def _walk(path: Path, stream: IO[bytes], size: int | None, after: _Hdu | None = None) -> Iterator[_Hdu]:
+def _walk(path: File, stream: IO[bytes], size: int | None, after: _Hdu | None = None) -> Iterator[_Hdu]:
     """The HDUs of a file, headers only, each checked to be there whole if the size of the file is known."""
     number, start = (0, 0) if after is None else (after.number + 1, after.end)
     while True:
@@ -179,6 +196,19 @@ def _walk(path: Path, stream: IO[bytes], size: int | None, after: _Hdu | None = 
         start = offset + -(-nbytes // BLOCK) * BLOCK
         yield _Hdu(number, offset, nbytes, start, text, values)
         number += 1
+
+
+def _lookup_tables(path: File, stream: IO[bytes], hdus: list[_Hdu]) -> str:
+    """The HDUs that hold lookup tables of a WCS, header and data, as text."""
+    text = ""
+    for hdu in hdus:
+        if _name(hdu).upper() in LOOKUP_TABLES:
+            stream.seek(hdu.offset)
+            data = stream.read(hdu.nbytes)
+            if len(data) < hdu.nbytes:
+                raise unreadable(path, f"is truncated: it ends inside the lookup table in HDU {hdu.number}")
+            text += hdu.text + data.decode("latin-1") + "\0" * (-hdu.nbytes % BLOCK)
+    return text
 
 
 def _values(text: str) -> dict[str, Any]:
@@ -254,7 +284,7 @@ def _data_bytes(values: dict[str, Any]) -> int:
     return abs(int(values["BITPIX"])) // 8 * _integer(values, "GCOUNT", 1) * elements
 
 
-def _image(path: Path, hdu: _Hdu, zipped: str) -> ImageHdu:
+def _image(path: File, hdu: _Hdu, zipped: str, cards: str, primary: dict[str, Any]) -> ImageHdu:
     values = hdu.values
     z = "Z" if values.get("ZIMAGE") is True else ""
     try:
@@ -272,7 +302,7 @@ def _image(path: Path, hdu: _Hdu, zipped: str) -> ImageHdu:
         path=path,
         number=hdu.number,
         layout=Layout(codec, (height, width), tile),
-        cards=wcs_cards(hdu.text),
+        cards=cards,
         bitpix=bitpix,
         plain=values.get("BSCALE", 1) == 1 and values.get("BZERO", 0) == 0 and (bitpix < 0 or not blanks),
         offset=hdu.offset,
@@ -280,4 +310,5 @@ def _image(path: Path, hdu: _Hdu, zipped: str) -> ImageHdu:
         datasum=int(datasum) if datasum.isdigit() else None,
         text=hdu.text,
         values=values,
+        primary=primary,
     )

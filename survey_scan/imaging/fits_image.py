@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from survey_scan.imaging.compressed import read_rows
 from survey_scan.imaging.cost import FILE_CODECS, Mode
 from survey_scan.imaging.fits_header import ImageHdu, decompressed, reading, unreadable
+from survey_scan.imaging.remote import local
 
 #: A compressed HDU up to this size is compared with its DATASUM even if only parts of it are wanted: reading it whole
 #: is one request to a parallel file system. Larger ones are compared when they are read whole.
@@ -37,22 +38,26 @@ class FitsImage:
         self.hdu = hdu
         self.mode = mode
         self._files = ExitStack()
+        self._path = Path()
 
     def __enter__(self) -> Self:
-        """Compare the data with their DATASUM.
+        """Fetch a file that lies elsewhere, and compare the data with their DATASUM.
 
         Raises
         ------
         TileError
-            UNREADABLE if they differ.
+            UNREADABLE if they differ; MISSING if the file went away meanwhile.
+        Unreachable
+            If the file's server fails.
         """
         hdu = self.hdu
         whole = self.mode == "whole" or hdu.nbytes <= CHECKED_BYTES
-        if hdu.datasum is not None and hdu.layout.codec not in ("none", *FILE_CODECS) and whole:
-            with reading(hdu.path):
-                found = datasum_residue(hdu.path, hdu.offset, hdu.nbytes)
-            if found != hdu.datasum % 0xFFFF:
-                raise unreadable(hdu, f"is corrupt: its data do not have the DATASUM {hdu.datasum} of its header")
+        datasum = hdu.datasum if whole and hdu.layout.codec not in ("none", *FILE_CODECS) else None
+        with ExitStack() as files, reading(hdu.path):
+            self._path = files.enter_context(local(hdu.path))
+            if datasum is not None and datasum_residue(self._path, hdu.offset, hdu.nbytes) != datasum % 0xFFFF:
+                raise unreadable(hdu, f"is corrupt: its data do not have the DATASUM {datasum} of its header")
+            self._files = files.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -77,29 +82,29 @@ class FitsImage:
             if hdu.layout.codec in ("none", *FILE_CODECS) or (self.mode == "sections" and hdu.plain):
                 pixels = self._pixels[y0:y1, x0:x1]
             else:
-                pixels = read_rows(hdu, y0, y1)[:, x0:x1]
+                pixels = read_rows(hdu, self._path, y0, y1)[:, x0:x1]
             return np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
     @cached_property
     def _pixels(self) -> Any:
         """What can be sliced for pixels, one call after the other."""
-        hdu = self.hdu
+        hdu, path = self.hdu, self._path
         if hdu.layout.codec == "none" and hdu.plain:
             kind = "f" if hdu.bitpix < 0 else "u" if hdu.bitpix == 8 else "i"
             dtype = np.dtype(f">{kind}{abs(hdu.bitpix) // 8}")
-            return np.memmap(hdu.path, dtype=dtype, mode="r", offset=hdu.offset, shape=hdu.layout.shape)
+            return np.memmap(path, dtype=dtype, mode="r", offset=hdu.offset, shape=hdu.layout.shape)
         if hdu.layout.codec not in ("none", *FILE_CODECS):
             import fitsio
 
-            return self._files.enter_context(fitsio.FITS(str(hdu.path)))[hdu.number]
+            return self._files.enter_context(fitsio.FITS(str(path)))[hdu.number]
         from astropy.io import fits
 
         if hdu.layout.codec in FILE_CODECS:
-            with decompressed(hdu.path, hdu.layout.codec) as file:
+            with decompressed(path, hdu.layout.codec) as file:
                 data = file.read()  # to the end, where the checksum is
             return self._files.enter_context(fits.HDUList.fromstring(data))[hdu.number].data
         # not mapped: astropy cannot apply BSCALE, BZERO and BLANK to what is
-        return self._files.enter_context(fits.open(hdu.path, memmap=False))[hdu.number].section
+        return self._files.enter_context(fits.open(path, memmap=False))[hdu.number].section
 
 
 @contextmanager

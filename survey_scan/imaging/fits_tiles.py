@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from survey_scan import config
 from survey_scan.errors import TileError
-from survey_scan.imaging import cost, wcs
+from survey_scan.imaging import agreement, cost, wcs
 from survey_scan.imaging.base import Cutouts
 from survey_scan.imaging.cost import Indices
-from survey_scan.imaging.fits_header import ImageHdu, find_image, unreadable
+from survey_scan.imaging.fits_header import ImageHdu, find_image, mask_planes, unreadable
 from survey_scan.imaging.fits_image import FitsImage
 from survey_scan.imaging.tiles import hdu_of, tile_file
 from survey_scan.imaging.windows import copy_windows, count_bad, place, undefined
@@ -39,6 +39,7 @@ class _Band:
     image: ImageHdu
     mask: ImageHdu | None
     weight: ImageHdu | None
+    bits: list[int] | None
 
 
 def cut(
@@ -140,6 +141,12 @@ def _find(images: config.Images, tile: str, band: str, pixel_scale: float | None
             Status.MISMATCHED,
             f"{image} has pixels of {scale:.4f} arcsec; those of this survey are {pixel_scale:.4f} (within 0.5 %)",
         )
+    expected, (found, card) = images.zero_point_of(band), agreement.zero_point_of(image)
+    if expected is not None and found is not None and not abs(found - expected) <= agreement.ZERO_POINT_TOLERANCE:
+        raise TileError(
+            Status.MISMATCHED,
+            f"{image} has zero point {found:g} ({card}); that of this survey is {expected:g} (within 0.01 mag)",
+        )
     beside: list[ImageHdu | None] = []
     for section in (images.mask, images.weight):
         if section is None:
@@ -149,7 +156,19 @@ def _find(images: config.Images, tile: str, band: str, pixel_scale: float | None
         other = find_image(tile_file(images, tile, band, section.files), hdu_of(hdu, band))
         _check_shape(other, Counter([image.layout.shape]), "image is")
         beside.append(other)
-    return _Band(band, image, *beside)
+    mask, weight = beside
+    bits = _bits(mask, images.mask.bits) if mask and images.mask and images.mask.bits is not None else None
+    return _Band(band, image, mask, weight, bits)
+
+
+def _bits(mask: ImageHdu, wanted: list[int | str]) -> list[int]:
+    """Numbers of a mask's bits; those given by the name of a plane, from the mask's own header."""
+    planes = mask_planes(mask)
+    for name in wanted:
+        if isinstance(name, str) and name not in planes:
+            there = f"its planes are {', '.join(sorted(planes))}" if planes else "it names no planes (cards MP_...)"
+            raise unreadable(mask, f"is a mask without the plane {name!r} of images.mask.bits; {there}")
+    return [planes[bit] if isinstance(bit, str) else bit for bit in wanted]
 
 
 def _check_shape(image: ImageHdu, shapes: Counter[tuple[int, int]], others: str = "other bands are") -> None:
@@ -209,8 +228,8 @@ def _read(
             bad = undefined(pixels, images.blank)
             if weight:
                 bad |= ~(weight.read(*box[:4]) > 0)
-            if mask and images.mask:
-                bad |= _masked(mask.hdu, mask.read(*box[:4]), images.mask.bits)
+            if mask:
+                bad |= _masked(mask.hdu, mask.read(*box[:4]), band.bits)
             yield box, pixels, bad
 
 

@@ -6,7 +6,6 @@ import string
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from survey_scan.config import Hdu, Images
 from survey_scan.errors import ImageError, TileError
-from survey_scan.imaging import wcs
+from survey_scan.imaging import bricks, remote, wcs
 from survey_scan.imaging.cost import Layout
 from survey_scan.imaging.fits_header import ImageHdu, find_image, unreadable
+from survey_scan.imaging.remote import File
 from survey_scan.imaging.tile_index import CORNERS, read_index
 from survey_scan.schema import Status
-
-_WILD = ("*", "?")
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class TileInfo:
         return self.layout.shape
 
 
-def tile_file(images: Images, tile: str, band: str, template: str | None = None) -> Path:
+def tile_file(images: Images, tile: str, band: str, template: str | None = None) -> File:
     """The file of a tile and band.
 
     Parameters
@@ -69,15 +67,23 @@ def tile_file(images: Images, tile: str, band: str, template: str | None = None)
 
     Returns
     -------
-    Path
-        If the template holds ``*`` or ``?``, the only file that matches; if there is not exactly one, the pattern.
+    Path or RemoteFile
+        If the template holds ``*`` or, unless it is a URL, ``?``, the only file that matches; if there is not exactly one,
+        the pattern.
+
+    Raises
+    ------
+    ImageError
+        If that takes a list of the server's files, and it gives none.
+    Unreachable
+        If it fails.
     """
     path = _fill(images.files if template is None else template, tile, band)
-    if any(wild in path for wild in _WILD):
+    if "*" in path or ("?" in path and not remote.is_remote(path)):
         found = list(_glob(path.replace("[", "[[]")))
         if len(found) == 1:
-            return Path(found[0])
-    return Path(path)
+            return remote.file_at(found[0])
+    return remote.file_at(path)
 
 
 def hdu_of(hdu: Hdu | dict[str, Hdu], band: str) -> Hdu:
@@ -161,12 +167,20 @@ def tile_table(images: Images) -> pd.DataFrame:
     ImageError
         If the index cannot be used, or there is no tile at all.
     """
+    if images.index == bricks.WORD:
+        return bricks.table()
     if images.index is not None:
-        return read_index(Path(images.index))
+        return read_index(remote.file_at(images.index))
     tiles = list_tiles(images)
     if not tiles:
-        raise ImageError(f"no file matches images.files {images.files!r} with a band of {', '.join(images.bands)}.")
+        raise ImageError(no_tiles(images))
     return read_corners(images, tiles)
+
+
+def no_tiles(images: Images) -> str:
+    """What to say where no tile is found."""
+    hint = f" {remote.NO_LIST}" if remote.is_remote(images.files) else ""
+    return f"no file matches images.files {images.files!r} with a band of {', '.join(images.bands)}.{hint}"
 
 
 def read_corners(images: Images, tiles: list[str]) -> pd.DataFrame:
@@ -206,7 +220,9 @@ def _info(tile: str, band: str, hdu: ImageHdu) -> TileInfo:
 
 
 def _glob(pattern: str) -> Iterator[str]:
-    """Paths that match an absolute or relative pattern."""
+    """Paths, or URLs, that match an absolute or relative pattern."""
+    if remote.is_remote(pattern):
+        return iter(remote.listed(pattern))
     return glob.iglob(pattern)  # noqa: PTH207 - Path.glob takes no absolute pattern
 
 

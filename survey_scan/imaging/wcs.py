@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.float64]
 
-#: Cards that take part in a position. Lookup tables (CPDIS, D2IM) are kept so that astropy refuses what it cannot do
-#: from a header alone, instead of our leaving a distortion out.
+#: Cards that take part in a position.
 _CARD = re.compile(
     r"(WCSAXES|CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA|CD\d_|PC\d_|PV\d_|PS\d_|LONPOLE|LATPOLE|RADE|EQUINOX|EPOCH"
-    r"|[AB]P?_|WAT\d|CPDIS|CQDIS|D2IM|D[PQ]\d)"
+    r"|[AB]P?_|WAT\d|CPDIS|CPERR|CQDIS|CQERR|D2IM|AXISCORR|D[PQ]\d)"
 )
+#: Cards of distortions that stand in HDUs of their own, and the names of these.
+_LOOKUP = re.compile(r"(CPDIS|D2IMDIS|AXISCORR)")
+LOOKUP_TABLES = ("WCSDVARR", "D2IMARR")
+_END = f"{'END':80}"
+#: Pixels by which the last of so many rounds may move a position where a distortion has no closed inverse.
+TOLERANCE, ROUNDS = 1e-7, 50
 
 
 def wcs_cards(header: str) -> str:
@@ -42,9 +47,27 @@ def wcs_cards(header: str) -> str:
     return "".join(card for card in cards if _CARD.match(card))
 
 
+def needs_tables(cards: str) -> bool:
+    """Whether cards, from :func:`wcs_cards`, name lookup tables."""
+    return any(_LOOKUP.match(cards, i) for i in range(0, len(cards), 80))
+
+
+def with_tables(cards: str, tables: str) -> str:
+    """Cards together with the lookup tables they name, to be used in place of the cards alone.
+
+    Parameters
+    ----------
+    cards : str
+        From :func:`wcs_cards`.
+    tables : str
+        Whole HDUs, header and data, one character a byte.
+    """
+    return cards + _END + tables
+
+
 @lru_cache(maxsize=16)
 def read_wcs(cards: str) -> "WCS":
-    """The world coordinate system from its cards.
+    """The world coordinate system from its cards, with lookup tables if it has any (:func:`with_tables`).
 
     Raises
     ------
@@ -52,15 +75,29 @@ def read_wcs(cards: str) -> "WCS":
         If it is no equatorial one, or cannot be read. The text says why.
     """
     from astropy.io import fits
+    from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
     from astropy.wcs import WCS, FITSFixedWarning, WcsError
 
+    header, _, tables = cards.partition(_END)
+    hdus = None
+    if needs_tables(header):  # without a file astropy would leave D2IM out
+        hdus = fits.HDUList.fromstring(fits.PrimaryHDU().header.tostring().encode() + tables.encode("latin-1"))
     with warnings.catch_warnings():
         # deprecated spellings (RADECSYS, units in capitals) are read as what they mean
         warnings.simplefilter("ignore", FITSFixedWarning)
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        warnings.simplefilter("ignore", AstropyDeprecationWarning)  # AXISCORR, an older spelling of D2IMDIS
+        # a distortion that astropy would leave out; any other remark of this class passes
+        warnings.filterwarnings("error", "Polynomial distortion", AstropyUserWarning)
         try:
-            wcs = WCS(fits.Header.fromstring(cards))
-        except (WcsError, ValueError, TypeError, KeyError, AssertionError, fits.VerifyError) as error:
+            wcs = WCS(fits.Header.fromstring(header), hdus)
+        except MemoryError as error:
+            if not error.args:
+                raise
+            raise ValueError(
+                f"has a WCS that cannot be read ({_line(error)})"
+            ) from error  # wcslib's word for a bad card
+        except (WcsError, ValueError, TypeError, LookupError, fits.VerifyError, AstropyUserWarning) as error:
             raise ValueError(f"has a WCS that cannot be read ({_line(error)})") from error
     if not wcs.has_celestial or wcs.naxis != 2:
         raise ValueError("has no WCS of the sky (CTYPE1 and CTYPE2, such as RA---TAN and DEC--TAN)")
@@ -71,7 +108,7 @@ def read_wcs(cards: str) -> "WCS":
 
 
 def world_to_pixel(cards: str, ra: ArrayLike, dec: ArrayLike) -> tuple[Pixels, Pixels]:
-    """Pixel positions of sky positions, with all distortions (TPV, SIP, TNX) the header has.
+    """Pixel positions of sky positions, with all distortions (TPV, SIP, TNX, lookup tables) the header has.
 
     Parameters
     ----------
@@ -83,7 +120,7 @@ def world_to_pixel(cards: str, ra: ArrayLike, dec: ArrayLike) -> tuple[Pixels, P
     Returns
     -------
     x, y : ndarray of float64, shape (n,)
-        0-based, integers at pixel centres. NaN where the sky position is NaN or has no place in the projection.
+        0-based, integers at pixel centres, to 1e-6 pixels. NaN where the sky position is NaN or has no place in the projection.
 
     Raises
     ------
@@ -98,7 +135,7 @@ def world_to_pixel(cards: str, ra: ArrayLike, dec: ArrayLike) -> tuple[Pixels, P
     wcs = read_wcs(cards)
     if known.any():
         try:
-            pixels[known] = wcs.all_world2pix(sky[known], 0)
+            pixels[known] = wcs.all_world2pix(sky[known], 0, tolerance=TOLERANCE, maxiter=ROUNDS)
         except NoConvergence as error:
             # far outside the image the inverse of a distortion polynomial need not exist
             lost = [i for i in (error.divergent, error.slow_conv) if i is not None]
@@ -132,6 +169,7 @@ def pixel_scale(cards: str, shape: tuple[int, int]) -> float:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of an error's text that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The last line of an error's text that says something."""
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +10,11 @@ from numpy.typing import NDArray
 
 from survey_scan import config
 from survey_scan.errors import ModelError
+from survey_scan.models import steps
 from survey_scan.models.device import DeviceLost, is_lost
 from survey_scan.models.files import File, short
 from survey_scan.models.network import Network, Pixels
+from survey_scan.models.package import Package, View
 from survey_scan.models.readout import Readout
 from survey_scan.store.quantisation import NAN_INT16
 
@@ -22,8 +23,8 @@ class CompiledNetwork(Network):
     """A network as one compiled function of fixed shape; each framework has its own subclass.
 
     In the function, in this order: int16 counts become fluxes (``count * step``, -32768 is NaN); float32; NaN becomes
-    ``nan_fill``, which is therefore in the unit of the pixels; ``clip((pixels - offset) / scale)``; the network, in
-    ``model.precision``; the logit, in float32.
+    ``nan_fill``, which is therefore in the unit of the pixels; the bands and the central pixels the network takes; the
+    normalisation; the network, in ``model.precision``; the logit, in float32.
 
     A batch is always padded to the same size, so nothing is compiled twice and a cutout gets the same logit, bit by bit,
     whatever else is in its batch. Any number of threads may stage and score at once.
@@ -33,7 +34,11 @@ class CompiledNetwork(Network):
     pixels : Pixels
         The cutouts.
     model : config.Model
-        Path, normalisation, batch size, precision, whether XLA compiles the call.
+        Batch size, precision, whether XLA compiles the call.
+    package : Package
+        How the pixels are made.
+    view : View
+        What the network sees of the cutouts.
     file : File
         The opened network.
     readout : Readout
@@ -48,9 +53,9 @@ class CompiledNetwork(Network):
     #: What the framework raises when an operation fails.
     errors: ClassVar[tuple[type[Exception], ...]]
 
-    def __init__(self, pixels: Pixels, model: config.Model, file: File, readout: Readout):
+    def __init__(self, pixels: Pixels, model: config.Model, package: Package, view: View, file: File, readout: Readout):
         super().__init__(pixels, model.batch_size)
-        self._model, self._file, self._readout = model, file, readout
+        self._model, self._package, self._view, self._file, self._readout = model, package, view, file, readout
 
     @property
     @abstractmethod
@@ -79,13 +84,13 @@ class CompiledNetwork(Network):
 
     def function(self, image: Any, step: Any = None) -> Any:
         """What is compiled, from stored pixels to logits."""
-        x = prepare(image, step, self._model, self.replace)
+        x = prepare(image, step, self._package, self._view, self.replace)
         refusals: tuple[type[Exception], ...] = (ValueError, TypeError, *self.errors)
         try:
             output = self._file.head.forward(x)
         except refusals as error:
             raise ModelError(
-                f"{self._model.path} cannot run on cutouts of shape {self.pixels.shape}: {short(str(error))} "
+                f"{self._package.network} cannot run on cutouts of shape {tuple(x.shape[1:])}: {short(str(error))} "
                 "Set cutouts.size and cutouts.bands to what it was trained with."
             ) from None
         return self._readout(output)
@@ -115,13 +120,16 @@ class CompiledNetwork(Network):
 
     def describe(self) -> dict[str, Any]:
         """Facts for people and for the manifest."""
-        path = Path(self._model.path)
+        path = self._package.network
         files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
         return {
             "path": str(path),
+            "contract": None if self._package.place is None else str(self._package.place),
             "kind": self._file.kind,
             "input": [self.batch_size, *self.pixels.shape],
             "dtype": self.pixels.dtype,
+            "view": self._view.words(self.pixels.bands, self.pixels.size),
+            "normalisation": [step.words() for step in self._package.steps],
             "parameters": self._file.parameters,
             "bytes": sum(f.stat().st_size for f in files),
             "output": self._readout.describe(),
@@ -133,7 +141,7 @@ class CompiledNetwork(Network):
         }
 
 
-def prepare(image: Any, step: Any, model: config.Model, replace: Any) -> Any:
+def prepare(image: Any, step: Any, package: Package, view: View, replace: Any) -> Any:
     """What the network is given, from what is stored.
 
     A row of pixels with all its bands is one axis here, and the numbers of the bands are repeated along it: arithmetic
@@ -145,32 +153,33 @@ def prepare(image: Any, step: Any, model: config.Model, replace: Any) -> Any:
         As stored.
     step : float32 tensor, shape (n, bands), or None
         Value of one count, with int16 only.
-    model : config.Model
-        ``nan_fill`` and ``normalisation``.
+    package : Package
+        ``nan_fill`` and the steps of the normalisation.
+    view : View
+        Which bands and pixels the network takes.
     replace : callable
         ``replace(condition, number, x)``: ``x`` with a number where the condition is true.
 
     Returns
     -------
     float32 tensor, shape (n, size, size, bands)
+        Size and bands as the normalisation leaves them.
     """
     from keras import ops
 
     n, size, _, bands = image.shape
-    fill = np.float32(model.nan_fill)
+    fill = np.float32(package.nan_fill)
     x = ops.cast(ops.reshape(image, (n, size, size * bands)), "float32")
     if step is None:
         x = replace(ops.isnan(x), fill, x)
     else:
         flux = x * ops.tile(step, (1, size))[:, None, :]
         x = replace(x == NAN_INT16, fill, flux)
-    given = model.normalisation
-    if given is not None:
-        offset, scale = (np.asarray(value, np.float32) for value in (given.offset, given.scale))
-        x = (x - np.resize(offset, size * bands)) / np.resize(scale, size * bands)
-        if given.clip is not None:
-            x = ops.clip(x, np.float32(given.clip[0]), np.float32(given.clip[1]))
-    return ops.reshape(x, image.shape)
+    x = ops.reshape(x, image.shape)
+    if view.margin:
+        inside = slice(view.margin, size - view.margin)
+        x = x[:, inside, inside]
+    return steps.apply(package.steps, steps.take(x, list(view.numbers)), list(view.bands))
 
 
 def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:

@@ -4,7 +4,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ class File:
     Parameters
     ----------
     kind : str
-        ``keras`` or ``savedmodel``.
+        ``keras``, ``savedmodel`` or ``onnx``.
     head : Head
-        What to call, and the last activation (None for a SavedModel, which does not tell).
+        What to call, and the last activation (None for a SavedModel or ONNX network, which does not tell).
     shape : tuple
         Input shape ``(batch, height, width, bands)``, None where it is free.
     dtype : str
@@ -44,6 +44,8 @@ class File:
         Number and size of the weights.
     keep : object
         What must stay alive for ``head`` to work.
+    outside : callable
+        Bytes that the network takes beside what the framework knows of.
     """
 
     kind: str
@@ -53,10 +55,11 @@ class File:
     parameters: int
     weight_bytes: int
     keep: Any
+    outside: Callable[[], int] = lambda: 0
 
 
-def open_file(path: Path, model: Model) -> File:
-    """Open a Keras file (``.keras``, ``.h5``) or a SavedModel folder.
+def open_file(path: Path, model: Model, layout: str | None = None) -> File:
+    """Open a Keras file (``.keras``, ``.h5``), a SavedModel folder or an ONNX file.
 
     Nothing in a Keras file is run while it is loaded (Keras' safe mode).
 
@@ -65,17 +68,20 @@ def open_file(path: Path, model: Model) -> File:
     path : Path
         The network.
     model : config.Model
-        ``backend`` and ``precision``.
+        ``backend``, ``precision`` and ``jit``.
+    layout : {'NHWC', 'NCHW'}, optional
+        Order of an ONNX network's axes.
 
     Raises
     ------
     ModelError
-        If it is not there, not a network, not readable by this Keras, has more than one input or output, or cannot run
-        on this backend or in this precision.
+        If it is not there, not a network, not readable by this Keras, has more than one input or output, has weights that
+        are not finite, or cannot run on this backend or in this precision.
     """
     if not path.exists():
         raise ModelError(
-            f"{path} does not exist. Set model.path to a .keras or .h5 file, a SavedModel folder, or 'loopback'."
+            f"{path} does not exist. Set model.path to a model package, a .keras, .h5 or .onnx file, a SavedModel folder, "
+            "or 'loopback'."
         )
     if path.is_dir():
         return _open_saved_model(path, model)
@@ -83,9 +89,14 @@ def open_file(path: Path, model: Model) -> File:
         return _open_keras(path, _check_keras(path), model.precision)
     if path.suffix in (".h5", ".hdf5"):
         return _open_keras(path, _check_h5(path), model.precision)
+    if path.suffix == ".onnx":
+        from survey_scan.models.onnx_file import open_onnx
+
+        only_tensorflow(path, "an ONNX file", model)
+        return open_onnx(path, model, layout)
     raise ModelError(
-        f"{path} is not a network this program reads. "
-        "Allowed are .keras and .h5 files, SavedModel folders and 'loopback'. Set model.path to one of these."
+        f"{path} is not a network this program reads. Allowed are model packages, .keras, .h5 and .onnx files, SavedModel "
+        "folders and 'loopback'. Set model.path to one of these."
     )
 
 
@@ -136,6 +147,11 @@ def _open_keras(path: Path, version: str, wanted: str) -> File:
         text = str(error)
         if "Lambda" in text and "safe_mode" in text:
             raise ModelError(f"{path} has a Lambda layer, code that loading it would run. {EXPORT}") from None
+        if _numbers(version) > _numbers(keras.__version__):
+            raise ModelError(
+                f"{path} was written by Keras {version}, which is newer than the Keras {keras.__version__} here, and cannot "
+                f"be read by it: {short(text)} Install Keras {version} or newer. Or: {EXPORT}"
+            ) from None
         missing = re.search(r"Could not locate (?:class|function) '([^']+)'", text)
         if missing and missing[1] not in ("Functional", "Sequential"):
             raise ModelError(f"{path} uses '{missing[1]}', which is not part of Keras. {EXPORT}") from None
@@ -146,30 +162,22 @@ def _open_keras(path: Path, version: str, wanted: str) -> File:
         raise ModelError(f"{path} has no weights: it was saved before it was built. Save it after training.")
     if not hasattr(model, "inputs"):  # neither Functional nor Sequential
         raise ModelError(f"{path} is a {type(model).__name__}, whose layers cannot be followed. {EXPORT}")
-    _check_one(path, "input", [tensor.name for tensor in model.inputs])
-    _check_one(path, "output", [tensor.name for tensor in model.outputs])
+    check_one(path, "input", [tensor.name for tensor in model.inputs])
+    check_one(path, "output", [tensor.name for tensor in model.outputs])
+    _check_finite(path, ((weight.path, weight) for weight in model.weights))
     precision.apply(model, wanted)
     (source,), (output,) = model.inputs, model.outputs
     return File("keras", take_off(source, output), tuple(source.shape), source.dtype, *_count(model.weights), model)
 
 
 def _open_saved_model(path: Path, model: Model) -> File:
-    if model.backend != "tensorflow":
-        raise ModelError(
-            f"{path} is a SavedModel folder, which only TensorFlow runs, and model.backend is '{model.backend}'. "
-            "Set model.backend to 'tensorflow', or model.path to a .keras or .h5 file."
-        )
-    if model.precision.startswith("mixed"):
-        raise ModelError(
-            f"model.precision is '{model.precision}', but the precision of {path}, a SavedModel folder, is that it was "
-            "exported in. Set model.precision to 'float32' or 'tf32', or model.path to a .keras or .h5 file."
-        )
+    only_tensorflow(path, "a SavedModel folder", model)
     import tensorflow as tf
 
     if not (path / "saved_model.pb").is_file():
         raise ModelError(
-            f"{path} is a folder without saved_model.pb, so no SavedModel. "
-            "Set model.path to what model.export('folder') wrote, or to a .keras or .h5 file."
+            f"{path} is a folder without model.yaml, so no model package, and without saved_model.pb, so no SavedModel. "
+            "Set model.path to a package, to what model.export('folder') wrote, or to a .keras or .h5 file."
         )
     try:
         loaded = tf.saved_model.load(str(path))
@@ -184,10 +192,11 @@ def _open_saved_model(path: Path, model: Model) -> File:
         )
     signature = loaded.signatures[name]
     inputs = signature.structured_input_signature[1]
-    _check_one(path, "input", sorted(inputs))  # a SavedModel does not keep their order
-    _check_one(path, "output", sorted(signature.structured_outputs))
+    check_one(path, "input", sorted(inputs))  # a SavedModel does not keep their order
+    check_one(path, "output", sorted(signature.structured_outputs))
     ((argument, spec),), (output,) = inputs.items(), signature.structured_outputs
     shape = tuple(spec.shape) if spec.shape.rank is not None else (None,) * 4
+    _check_finite(path, ((variable.name, variable) for variable in signature.variables))
 
     def forward(x: Any) -> Any:
         return signature(**{argument: tf.cast(x, spec.dtype)})[output]
@@ -196,7 +205,48 @@ def _open_saved_model(path: Path, model: Model) -> File:
     return File("savedmodel", head, shape, spec.dtype.name, *_count(signature.variables), loaded)
 
 
-def _check_one(path: Path, what: str, names: list[str]) -> None:
+def only_tensorflow(path: Path, what: str, model: Model) -> None:
+    """Refuse settings that are for Keras files only.
+
+    Raises
+    ------
+    ModelError
+        If there are any.
+    """
+    if model.backend != "tensorflow":
+        raise ModelError(
+            f"{path} is {what}, which only runs with TensorFlow, and model.backend is '{model.backend}'. "
+            "Set model.backend to 'tensorflow', or model.path to a .keras or .h5 file."
+        )
+    if model.precision.startswith("mixed"):
+        raise ModelError(
+            f"model.precision is '{model.precision}', but the precision of {path}, {what}, is that it was "
+            "exported in. Set model.precision to 'float32' or 'tf32', or model.path to a .keras or .h5 file."
+        )
+
+
+def _check_finite(path: Path, weights: Iterable[tuple[str, Any]]) -> None:
+    named = {name: np.asarray(weight) for name, weight in weights}
+    bad = [name for name, value in named.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+    if bad:
+        raise ModelError(
+            f"{path} has weights that are not finite numbers, in {len(bad)} of {len(named)} arrays (the first: '{bad[0]}'): "
+            "its training diverged, or the file is damaged. Use another model."
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def check_one(path: Path, what: str, names: list[str]) -> None:
+    """Refuse networks with several inputs or outputs.
+
+    Raises
+    ------
+    ModelError
+        If there are several, or none.
+    """
     if len(names) != 1:
         raise ModelError(
             f"{path} is a multi-{what} network ({len(names)} {what}s: {', '.join(names)}), and one is needed. "

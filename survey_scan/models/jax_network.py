@@ -13,6 +13,7 @@ from survey_scan.models.compiled import CompiledNetwork
 from survey_scan.models.files import File, short
 from survey_scan.models.memory import projected_bytes
 from survey_scan.models.network import Pixels
+from survey_scan.models.package import Package, View
 from survey_scan.models.readout import Readout
 
 
@@ -21,8 +22,8 @@ class JaxNetwork(CompiledNetwork):
 
     errors = (jax.errors.JaxRuntimeError,)
 
-    def __init__(self, pixels: Pixels, model: config.Model, file: File, readout: Readout):
-        super().__init__(pixels, model, file, readout)
+    def __init__(self, pixels: Pixels, model: config.Model, package: Package, view: View, file: File, readout: Readout):
+        super().__init__(pixels, model, package, view, file, readout)
         self._target = jax.devices()[0]
         variables = file.keep.variables
         self._weights = jax.device_put([variable.value for variable in variables], self._target)
@@ -42,7 +43,7 @@ class JaxNetwork(CompiledNetwork):
                 self.call = jax.jit(function).lower(self._weights, *shapes).compile()
             except ValueError as error:  # half precision on a CPU, for one
                 raise ModelError(
-                    f"{model.path} cannot be compiled for {self.device[1]} in {model.precision}: {short(str(error))} "
+                    f"{package.network} cannot be compiled for {self.device[1]} in {model.precision}: {short(str(error))} "
                     "Set model.precision to float32, or model.backend to tensorflow."
                 ) from None
 

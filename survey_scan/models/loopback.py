@@ -36,6 +36,7 @@ class Loopback(Network):
         """Facts for people and for the manifest."""
         return {
             "path": "loopback",
+            "contract": None,
             "kind": "loopback",
             "input": [self.batch_size, *self.pixels.shape],
             "dtype": self.pixels.dtype,

@@ -1,14 +1,13 @@
 """From a network's output to one logit a cutout."""
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from survey_scan.config import Model
 from survey_scan.errors import ModelError
 from survey_scan.models.head import Head
+from survey_scan.models.package import Package
 
 #: The largest float32 below 1 and the smallest normal one: where a float32 probability is clipped.
 P_HIGH, P_LOW = 1 - 2.0**-24, 2.0**-126
@@ -22,17 +21,15 @@ Kind = Literal["independent", "classes", "probability"]
 class Readout:
     """How the output of one network is read; called while the graph is traced.
 
-    ``model.output`` may be left out where the file says it: a last sigmoid or softmax is taken off and its input read,
+    ``output`` may be left out where the file says it: a last sigmoid or softmax is taken off and its input read,
     exactly; a last linear layer gives logits. It must be given for SavedModel folders and other last layers.
 
     Parameters
     ----------
-    path : Path
-        The network's file, for messages.
+    package : Package
+        ``output``, ``column``, ``temperature``, and where they stand.
     head : Head
         The network without its last activation.
-    model : config.Model
-        ``output`` and ``column``.
 
     Raises
     ------
@@ -40,40 +37,40 @@ class Readout:
         If ``output`` contradicts the file, or is needed and missing.
     """
 
-    def __init__(self, path: Path, head: Head, model: Model):
-        self.path = path
+    def __init__(self, package: Package, head: Head):
+        self.package, self.path = package, package.network
         self.head = head
-        self.column = model.column
+        self.column = package.column
         self.columns = 1
         self.warnings: list[str] = []
-        said, found = model.output, head.activation
+        path, key, said, found = package.network, package.key("output"), package.output, head.activation
         if found in ("sigmoid", "softmax"):
             if said == "logit":
                 raise ModelError(
-                    f"model.output is 'logit', but {path} ends in a {found}, {head.layer}, and gives a probability. "
-                    "Remove model.output: the logit from before it is used."
+                    f"{key} is 'logit', but {path} ends in a {found}, {head.layer}, and gives a probability. "
+                    f"Remove {key}: the logit from before it is used."
                 )
             self.kind: Kind = "independent" if found == "sigmoid" else "classes"
             self.text = f"logit, from before the {found} of {head.layer}"
         elif found == "linear":
             if said == "probability":
                 raise ModelError(
-                    f"model.output is 'probability', but {path} ends in a linear {head.layer} and gives a logit. "
-                    "Remove model.output, or set it to 'logit'."
+                    f"{key} is 'probability', but {path} ends in a linear {head.layer} and gives a logit. "
+                    f"Remove {key}, or set it to 'logit'."
                 )
             self.kind = "classes"
             self.text = f"logit, from the linear {head.layer}"
         elif said is None:
             raise ModelError(
                 f"{path} does not tell whether it gives a probability or a logit (it ends in {head.layer}). "
-                "Set model.output to 'probability' or 'logit'."
+                f"Set {key} to 'probability' or 'logit'."
             )
         elif said == "logit":
             self.kind = "classes"
-            self.text = f"logit, from {head.layer} as model.output says"
+            self.text = f"logit, from {head.layer} as {key} says"
         else:
             self.kind = "probability"
-            self.text = f"log p - log(1 - p) of the probability from {head.layer}, as model.output says"
+            self.text = f"log p - log(1 - p) of the probability from {head.layer}, as {key} says"
             self.warnings.append(
                 "a logit computed from a float32 probability cannot exceed 16.6, so that the best targets may tie; "
                 "a .keras file that ends in a sigmoid or softmax does not have this limit"
@@ -92,12 +89,13 @@ class Readout:
         float32 tensor, shape (n,)
             Of columns that were or would go through sigmoids, or a single column: the column. Of the columns of a
             softmax, and of several logits in general: ``z_k - log(sum of exp(z_j) over the others)``. Of probabilities:
-            ``log p - log(1 - p)`` with p clipped to float32's range; infinite if p is not in [0, 1].
+            ``log p - log(1 - p)`` with p clipped to float32's range; infinite if p is not in [0, 1]. All z, or the logit of
+            a probability, are divided by ``temperature`` first.
 
         Raises
         ------
         ModelError
-            If the output is no row of numbers a cutout, or ``model.column`` does not fit it.
+            If the output is no row of numbers a cutout, or ``column`` or ``classes`` does not fit it.
         """
         from keras import backend, ops
 
@@ -110,19 +108,25 @@ class Readout:
         self.columns = columns
         k = self._column(columns)
         z = ops.reshape(ops.cast(output, "float32"), (-1, columns))
+        temperature = np.float32(self.package.temperature)
+        if self.kind != "probability" and self.package.temperature != 1:
+            z = z / temperature
         if self.kind == "classes" and columns > 1:
             return z[:, k] - ops.logsumexp(ops.concatenate([z[:, :k], z[:, k + 1 :]], axis=1), axis=1)
         z = z[:, k]
         if self.kind != "probability":
             return z
         p = ops.clip(z, np.float32(P_LOW), np.float32(P_HIGH))
-        logit = ops.log(p) - ops.log1p(-p)
+        logit = (ops.log(p) - ops.log1p(-p)) / temperature
         logit = ops.where(z < -P_SLACK, np.float32(-np.inf), logit)
         return ops.where(z > 1 + P_SLACK, np.float32(np.inf), logit)
 
     def describe(self) -> str:
         """What is read, in words."""
-        return self.text + (f"; column {self.column} of {self.columns}" if self.columns > 1 else "")
+        contract, column = self.package.contract, self.column
+        name = f", {contract.classes[column or 0]!r}" if contract is not None and contract.classes else ""
+        text = self.text + (f"; column {column} of {self.columns}{name}" if self.columns > 1 else "")
+        return text + (f"; over a temperature of {self.package.temperature:g}" if self.package.temperature != 1 else "")
 
     def _column(self, columns: int) -> int:
         classes = f"{columns} {'class' if columns == 1 else 'classes'}"
@@ -136,11 +140,17 @@ class Readout:
                 f"{self.path} ends in a softmax over one class, which is always 1. "
                 "Use a model that ends in a sigmoid, or in a softmax over two classes."
             )
-        allowed = f"Set model.column to one of 0 to {columns - 1}." if columns > 1 else "Remove model.column."
+        key, contract = self.package.key("column"), self.package.contract
+        if contract is not None and contract.classes is not None and len(contract.classes) != columns:
+            raise ModelError(
+                f"{self.path} gives {classes}, but {self.package.key('classes')} has {len(contract.classes)} "
+                f"({', '.join(contract.classes)}). Name all its classes, in their order."
+            )
+        allowed = f"Set {key} to one of 0 to {columns - 1}." if columns > 1 else f"Remove {key}."
         if self.column is None and columns > 1:
             raise ModelError(f"{self.path} gives {classes}, and which one is the lens is not known. {allowed}")
         if self.column is not None and self.column >= columns:
-            raise ModelError(f"model.column is {self.column}, but {self.path} gives {classes}. {allowed}")
+            raise ModelError(f"{key} is {self.column}, but {self.path} gives {classes}. {allowed}")
         return self.column or 0
 
 

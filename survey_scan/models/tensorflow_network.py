@@ -11,6 +11,7 @@ from survey_scan.models.compiled import CompiledNetwork
 from survey_scan.models.files import File
 from survey_scan.models.memory import live_bytes, projected_bytes
 from survey_scan.models.network import Pixels
+from survey_scan.models.package import Package, View
 from survey_scan.models.readout import Readout
 
 
@@ -23,8 +24,8 @@ class TensorflowNetwork(CompiledNetwork):
 
     errors = (tf.errors.OpError,)
 
-    def __init__(self, pixels: Pixels, model: config.Model, file: File, readout: Readout):
-        super().__init__(pixels, model, file, readout)
+    def __init__(self, pixels: Pixels, model: config.Model, package: Package, view: View, file: File, readout: Readout):
+        super().__init__(pixels, model, package, view, file, readout)
         tf.config.experimental.enable_tensor_float_32_execution(model.precision != "float32")
         signature = [tf.TensorSpec((model.batch_size, *pixels.shape), pixels.dtype)]
         if pixels.dtype == "int16":
@@ -73,4 +74,4 @@ class TensorflowNetwork(CompiledNetwork):
     def projected_bytes(self) -> int:
         """Estimate of a scoring process' memory; see :func:`survey_scan.models.memory.projected_bytes`."""
         live = live_bytes(self._graph, (self.batch_size, self.pixels.size))
-        return projected_bytes(live, self._file.weight_bytes, self.batch_size, self.pixels)
+        return projected_bytes(live, self._file.weight_bytes, self.batch_size, self.pixels) + self._file.outside()

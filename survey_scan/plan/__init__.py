@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from survey_scan import records
 from survey_scan.plan import unique
+from survey_scan.schema import TARGET_COLUMNS
 
 #: Rows of a row group of a located file: a reader of a few tiles skips the others.
 _LOCATED_ROWS = 8192
@@ -185,10 +186,25 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[np.lexsort(keys)][[*_TARGET, *kept]].reset_index(drop=True)
 
 
-def write_targets(targets: pd.DataFrame, path: Path) -> None:
-    """Write one partition's target table, atomically; equal tables make equal bytes."""
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(targets, preserve_index=False, nthreads=1), buffer, compression="zstd")
+def write_targets(targets: pd.DataFrame, path: Path, described: Mapping[str, tuple[str, str]] | None = None) -> None:
+    """Write one partition's target table, atomically; equal tables make equal bytes.
+
+    Parameters
+    ----------
+    targets : DataFrame
+        From :func:`order`.
+    path : Path
+        Where to.
+    described : mapping, optional
+        Kept column → unit and UCD, written as the fields' metadata ``unit`` and ``ucd``, as those of our own columns are.
+    """
+    known = {c.name: (c.unit or "", c.ucd or "") for c in TARGET_COLUMNS} | dict(described or {})
+    table, buffer = pa.Table.from_pandas(targets, preserve_index=False, nthreads=1), io.BytesIO()
+    for i, field in enumerate(table.schema):
+        facts = dict(zip(("unit", "ucd"), known.get(field.name, ("", "")), strict=True))
+        if facts := {key: value for key, value in facts.items() if value}:
+            table = table.cast(table.schema.set(i, field.with_metadata(facts)))
+    pq.write_table(table, buffer, compression="zstd")
     records.write_atomically(path, buffer.getvalue())
 
 

@@ -1,10 +1,12 @@
 """Scores to candidates: the best of every partition, merged; no process holds more than a few tables of the best."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from survey_scan import records
@@ -118,12 +120,21 @@ def finish(run: RunDirectory, best: pd.DataFrame, done: Mapping[int, Mapping[str
         What the ranking depends on.
     """
     records.forget(run.ranking_record)
-    write_candidates(best, run.candidates_parquet, run.candidates_fits)
+    described = _described(run.targets(min(done))) if done else {}
+    write_candidates(best, run.candidates_parquet, run.candidates_fits, described)
     failed = [p for p in sorted(done) if set(done[p]["status"]) - {str(int(Status.OK))}]
     columns = ["object_id", "ra", "dec", "tile"]
     pairs = ((pd.read_parquet(run.targets(p), columns=columns), pd.read_parquet(run.scores(p))) for p in failed)
     rows = write_failures((failures(targets, scores) for targets, scores in pairs), run.failures)
     records.write(run.ranking_record, key, {"candidates": len(best), "failures": rows})
+
+
+def _described(targets: Path) -> dict[str, tuple[str, str]]:
+    """Units and UCDs of columns, as a target table has them."""
+    fields = [(field.name, field.metadata or {}) for field in pq.read_schema(targets)]
+    return {
+        name: (facts.get(b"unit", b"").decode(), facts.get(b"ucd", b"").decode()) for name, facts in fields if facts
+    }
 
 
 def _best(table: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:

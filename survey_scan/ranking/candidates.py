@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,7 +26,9 @@ _FITS = dict(b1="L", u1="B", i2="I", i4="J", i8="K", f4="E", f8="D")
 _DESCRIBED: dict[str, Column] = {column.name: column for column in (*TARGET_COLUMNS, *CANDIDATE_COLUMNS)}
 
 
-def write_candidates(best: pd.DataFrame, parquet: Path, fits: Path) -> None:
+def write_candidates(
+    best: pd.DataFrame, parquet: Path, fits: Path, described: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Write the candidate table twice: VOParquet and FITS.
 
     Parquet with a VOTable header in its metadata follows the IVOA Note "Parquet in the VO" 1.0 (2025). Both files are
@@ -38,6 +40,8 @@ def write_candidates(best: pd.DataFrame, parquet: Path, fits: Path) -> None:
         From :func:`survey_scan.ranking.merge`, ranked; may be empty.
     parquet, fits : Path
         Where to.
+    described : mapping, optional
+        Kept column → its unit and UCD; empty where it has none.
 
     Notes
     -----
@@ -48,8 +52,11 @@ def write_candidates(best: pd.DataFrame, parquet: Path, fits: Path) -> None:
     kept = [name for name in best.columns if name not in {*FIRST, *LAST}]
     table = best.assign(rank=np.arange(1, len(best) + 1))[[*FIRST, *kept, *LAST]]
     columns = {str(name): _plain(table[name]) for name in table}
-    records.write_atomically(parquet, _parquet(columns))
-    records.write_atomically(fits, _fits(columns))
+    facts = dict(_DESCRIBED)
+    for name, (unit, ucd) in (described or {}).items():
+        facts.setdefault(name, Column(name, unit or None, ucd or None, ""))
+    records.write_atomically(parquet, _parquet(columns, facts))
+    records.write_atomically(fits, _fits(columns, facts))
 
 
 def write_failures(tables: Iterable[pd.DataFrame], path: Path) -> int:
@@ -100,7 +107,7 @@ def _plain(series: "pd.Series[Any]") -> NDArray[Any]:
     return series.astype(object).where(series.notna(), "").astype(str).to_numpy(object)
 
 
-def _parquet(columns: dict[str, NDArray[Any]]) -> bytes:
+def _parquet(columns: dict[str, NDArray[Any]], described: Mapping[str, Column]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -108,7 +115,7 @@ def _parquet(columns: dict[str, NDArray[Any]]) -> bytes:
     lengths = {f"table::len::{name}": str(_longest(a)) for name, a in columns.items() if a.dtype == object}
     metadata = {
         "IVOA.VOTable-Parquet.version": "1.0",
-        "IVOA.VOTable-Parquet.content": _votable(columns),
+        "IVOA.VOTable-Parquet.content": _votable(columns, described),
         **lengths,  # without these astropy warns when it reads texts
     }
     stream = io.BytesIO()
@@ -116,13 +123,13 @@ def _parquet(columns: dict[str, NDArray[Any]]) -> bytes:
     return stream.getvalue()
 
 
-def _votable(columns: dict[str, NDArray[Any]]) -> bytes:
+def _votable(columns: dict[str, NDArray[Any]], described: Mapping[str, Column]) -> bytes:
     """A VOTable without data that names type, unit, UCD and meaning of every column."""
     space = {"version": "1.4", "xmlns": "http://www.ivoa.net/xml/VOTable/v1.3"}
     root = ElementTree.Element("VOTABLE", space)
     table = ElementTree.SubElement(ElementTree.SubElement(root, "RESOURCE", type="results"), "TABLE", name="candidates")
     for name, array in columns.items():
-        text, known = array.dtype == object, _DESCRIBED.get(name)
+        text, known = array.dtype == object, described.get(name)
         facts = {
             "name": name,
             "datatype": "unicodeChar" if text else _VOTABLE[array.dtype.str[1:]],
@@ -131,7 +138,7 @@ def _votable(columns: dict[str, NDArray[Any]]) -> bytes:
             "ucd": known.ucd if known else None,
         }
         field = ElementTree.SubElement(table, "FIELD", {k: v for k, v in facts.items() if v is not None})
-        if known:
+        if known and known.description:
             ElementTree.SubElement(field, "DESCRIPTION").text = known.description
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
@@ -141,7 +148,7 @@ def _longest(texts: Iterable[str] | Iterable[bytes]) -> int:
     return max([1, *map(len, texts)])
 
 
-def _fits(columns: dict[str, NDArray[Any]]) -> bytes:
+def _fits(columns: dict[str, NDArray[Any]], described: Mapping[str, Column]) -> bytes:
     from astropy.io import fits
 
     made = []
@@ -152,13 +159,14 @@ def _fits(columns: dict[str, NDArray[Any]]) -> bytes:
             form, array = f"{width}A", np.array(texts, f"S{width}")
         else:
             form = _FITS[array.dtype.str[1:]]
-        known = _DESCRIBED.get(name)
+        known = described.get(name)
         made.append(fits.Column(name, form, unit=known.unit if known else None, array=array))
     table = fits.BinTableHDU.from_columns(made, name="CANDIDATES")
     for i, name in enumerate(columns, 1):
-        known = _DESCRIBED.get(name)
+        known = described.get(name)
         if known:
-            table.header.set(f"TCOMM{i}", known.description, after=f"TFORM{i}")
+            if known.description:
+                table.header.set(f"TCOMM{i}", known.description, after=f"TFORM{i}")
             if known.ucd:
                 table.header.set(f"TUCD{i}", known.ucd, after=f"TFORM{i}")
     stream = io.BytesIO()

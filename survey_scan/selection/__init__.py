@@ -7,13 +7,15 @@ one cut: the first that is not true of it.
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from survey_scan.catalogue import Rows
 from survey_scan.config import Selection
-from survey_scan.errors import SelectionError
+from survey_scan.errors import SelectionError, SelectionProblems
 from survey_scan.schema import CANDIDATE_COLUMNS, SCORE_COLUMNS, TARGET_COLUMNS
 from survey_scan.selection import expressions
 from survey_scan.selection.logic import KINDS, Value, value
@@ -111,12 +113,12 @@ def check(selection: Selection, columns: pd.DataFrame, source: str, unlisted: It
 
     Raises
     ------
-    SelectionError
+    SelectionProblems
         With all problems, one a line.
     """
     found = problems(selection, columns, source, unlisted)
     if found:
-        raise SelectionError("\n".join(problem.text for problem in found))
+        raise SelectionProblems([(problem.place, problem.text) for problem in found])
 
 
 def problems(selection: Selection, columns: pd.DataFrame, source: str, unlisted: Iterable[str] = ()) -> list[Problem]:
@@ -134,7 +136,7 @@ def problems(selection: Selection, columns: pd.DataFrame, source: str, unlisted:
         Columns which that file has but the configuration does not name.
     """
     found: list[Problem] = []
-    values = _values(columns.iloc[:0])
+    values = {str(name): value(columns[name].iloc[:0]) for name in columns.columns}
     broken: set[str] = set()
     for section, word, entries in (("define", "definition", selection.define), ("cuts", "cut", selection.cuts)):
         for name, text in entries.items():
@@ -186,23 +188,88 @@ def select(frame: pd.DataFrame, selection: Selection) -> tuple[pd.DataFrame, Cut
     SelectionError
         If an expression cannot be evaluated.
     """
-    values = _values(frame)
+    values = _defined({str(name): frame[name] for name in frame.columns}, selection)
+    keep, flow = _cut(frame["ra"].to_numpy(np.float64), frame["dec"].to_numpy(np.float64), selection, values)
+    names = [name for name in _POSITION if name in frame.columns]
+    chosen = [name for name in values if name not in names] if selection.keep is None else selection.keep
+    columns: dict[str, object] = {name: frame[name].array[keep] for name in names}
+    columns["ra"] = wrap(frame["ra"].to_numpy(np.float64)[keep])
+    for name in chosen:
+        if name not in columns:
+            columns[name] = frame[name].array[keep] if name in frame.columns else _column(values[name], keep)
+    return pd.DataFrame(columns), flow
+
+
+def select_rows(blocks: Iterable[Rows], selection: Selection) -> tuple[pd.DataFrame, CutFlow]:
+    """Apply a selection to rows of the catalogue as they are read; the same as :func:`select` on all of them together.
+
+    Of each block only the columns that cuts need are made for all rows; the others, identifiers among them, for those
+    rows that pass. Of a sweep's 130 columns and a cut that keeps one row in twenty, that is most of the work saved.
+
+    Parameters
+    ----------
+    blocks : iterable of Rows
+        From :func:`survey_scan.catalogue.read_rows`; at least one.
+    selection : Selection
+        Checked by :func:`check`.
+
+    Raises
+    ------
+    CatalogueError
+        If the file cannot be read.
+    SelectionError
+        If an expression cannot be evaluated.
+    """
+    names, own = needed(selection), _needed_definitions(selection)
+    few = selection.model_copy(update={"define": {name: selection.define[name] for name in own}})
+    flow, recipe = CutFlow.empty(selection), None
+    picked = []
+    for rows in blocks:
+        columns = rows.columns(names)
+        ra, dec = np.asarray(columns["ra"]), np.asarray(columns["dec"])
+        keep, found = _cut(ra, dec, few, _defined(columns, few))
+        flow += found
+        picked.append(rows.pick(keep))
+        recipe = rows.recipe
+    if recipe is None:
+        raise ValueError("there are no rows to select from")
+    return select(recipe.frame(picked), selection)[0], flow
+
+
+def needed(selection: Selection) -> set[str]:
+    """The catalogue's columns that must be known to say which rows are selected."""
+    own = _needed_definitions(selection)
+    texts = [*selection.cuts.values(), *(selection.define[name] for name in own)]
+    return {"ra", "dec", *(name for text in texts for name in expressions.parse(text).names if name not in own)}
+
+
+def _needed_definitions(selection: Selection) -> list[str]:
+    """The definitions that cuts use, or definitions that cuts use, in their order."""
+    used = {name for text in selection.cuts.values() for name in expressions.parse(text).names}
+    for name, text in reversed(selection.define.items()):
+        if name in used:
+            used.update(expressions.parse(text).names)
+    return [name for name in selection.define if name in used]
+
+
+def _defined(columns: Mapping[str, Any], selection: Selection) -> dict[str, Value]:
+    """Columns and definitions."""
+    values = {name: value(column) for name, column in columns.items()}
     for name, text in selection.define.items():
         values[name] = _evaluate("definition", name, text, values)
-    ra, dec = frame["ra"].to_numpy(np.float64), frame["dec"].to_numpy(np.float64)
+    return values
+
+
+def _cut(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], selection: Selection, values: Mapping[str, Value]
+) -> tuple[NDArray[np.bool_], CutFlow]:
+    """Which rows pass all cuts, and how many pass each."""
     keep = (np.abs(dec) <= 90) & (ra >= -180) & (ra <= 360)
     kept = {VALID_POSITION: int(keep.sum())}
     for name, text in selection.cuts.items():
         keep = keep & np.broadcast_to(_evaluate("cut", name, text, values).data, keep.shape)
         kept[name] = int(keep.sum())
-    names = [name for name in _POSITION if name in frame.columns]
-    chosen = [name for name in values if name not in names] if selection.keep is None else selection.keep
-    columns: dict[str, object] = {name: frame[name].array[keep] for name in names}
-    columns["ra"] = wrap(ra[keep])
-    for name in chosen:
-        if name not in columns:
-            columns[name] = frame[name].array[keep] if name in frame.columns else _column(values[name], keep)
-    return pd.DataFrame(columns), CutFlow(len(frame), kept)
+    return keep, CutFlow(len(keep), kept)
 
 
 def refuse_empty(flow: CutFlow) -> None:
@@ -224,10 +291,6 @@ def wrap(ra: NDArray[np.float64]) -> NDArray[np.float64]:
     """Right ascensions (deg) in [0, 360)."""
     turned = np.mod(ra, 360.0)
     return np.where(turned >= 360.0, 0.0, turned)  # mod of a tiny negative number rounds to 360
-
-
-def _values(frame: pd.DataFrame) -> dict[str, Value]:
-    return {str(name): value(frame[name]) for name in frame.columns}
 
 
 def _evaluate(word: str, name: str, text: str, values: Mapping[str, Value]) -> Value:

@@ -15,10 +15,11 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from survey_scan.errors import SelectionError
 from survey_scan.selection.logic import KINDS, Kind, Value, both, either, finite, missing, negate
@@ -93,6 +94,7 @@ class Expression:
         return _Evaluation(self.text, columns).of(self._tree)
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Expression:
     """Parse an expression.
 
@@ -231,6 +233,15 @@ class _Evaluation:
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Value:
         if isinstance(op, ast.In | ast.NotIn):
             assert isinstance(right, ast.List | ast.Tuple | ast.Set)
+            texts = [
+                part.value for part in right.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)
+            ]
+            a = self.of(left)
+            if (
+                a.kind == "text" and np.ndim(a.data) and len(texts) == len(right.elts)
+            ):  # several times faster than one by one
+                found = Value("condition", np.asarray(pd.Series(a.data).isin(texts)))
+                return found if isinstance(op, ast.In) else negate(found)
             each = [self._compare(left, ast.Eq(), element) for element in right.elts]
             found = reduce(either, each, Value("condition", np.zeros((), bool)))
             return found if isinstance(op, ast.In) else negate(found)
@@ -239,6 +250,8 @@ class _Evaluation:
             raise self.error(right, f"is {KINDS[b.kind]}, compared with {KINDS[a.kind]}")
         if a.kind != "number" and not isinstance(op, ast.Eq | ast.NotEq):
             raise self.error(right, f"is {KINDS[b.kind]}; only numbers can be compared with < and >")
+        if isinstance(a.data, pd.Categorical) and isinstance(b.data, pd.Categorical):  # not of the same categories
+            a = Value("text", np.asarray(a.data, object))
         undecided = a.undecided | b.undecided | missing(a) | missing(b)
         with np.errstate(invalid="ignore"):
             result = np.asarray(_COMPARISONS[type(op)](a.data, b.data), bool)

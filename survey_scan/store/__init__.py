@@ -44,6 +44,14 @@ ORIENTATION = (
 #: Largest float16; pixels beyond it are stored as this.
 FLOAT16_MAX = 65504.0
 
+#: Said in the attributes of every store, of its ``zero_point``: one number, or one a band where bands differ.
+MAGNITUDE = "magnitude = zero_point - 2.5 log10(flux)"
+#: Units that say the same as a zero point (AB).
+_UNITS = {22.5: "nanomaggy", 31.4: "nJy", 23.9: "uJy"}
+
+#: Instead of "as in the tile" of pixels that were multiplied.
+BROUGHT = "of the tile brought to zero_point"
+
 _PIXELS = {
     "float32": "flux as in the tile; NaN is no data",
     "float16": "flux as in the tile to 1 part in 2048, at most 65504 in absolute value; NaN is no data",
@@ -137,6 +145,38 @@ def create(path: Path, n_targets: int, spec: Cutouts, id_dtype: Any, attributes:
         partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def flux_scale(
+    zero_points: Mapping[str, float | None], unit: str | None, common: float | None = None
+) -> dict[str, Any]:
+    """Attributes that say what a pixel's value means.
+
+    Parameters
+    ----------
+    zero_points : mapping
+        Band → zero point of the images, None if it is not known.
+    unit : str or None
+        Unit of the images, by their headers.
+    common : float, optional
+        The zero point that all bands were brought to.
+
+    Returns
+    -------
+    dict
+        ``zero_point`` (a number, a mapping if bands differ, None if it is not known), ``unit``, ``magnitude``, and
+        ``zero_point_of_images`` if pixels are not as they were there.
+    """
+    if common is not None:
+        said: dict[str, Any] = {
+            "zero_point": common,
+            "unit": _UNITS.get(common),
+            "zero_point_of_images": dict(zero_points),
+        }
+    else:
+        same = len(set(zero_points.values())) == 1
+        said = {"zero_point": next(iter(zero_points.values())) if same else dict(zero_points), "unit": unit}
+    return {**said, "magnitude": MAGNITUDE}
 
 
 def write(
@@ -337,7 +377,9 @@ def _attributes(n_targets: int, spec: Cutouts, object_id: str, more: Mapping[str
         "dtype": spec.dtype,
         "object_id": object_id,
         "orientation": ORIENTATION,
-        "pixels": _PIXELS[spec.dtype],
+        "pixels": _PIXELS[spec.dtype].replace(
+            "as in the tile", "as in the tile" if spec.zero_point is None else BROUGHT
+        ),
         "status": {
             **{str(int(code)): text for code, text in REASONS.items()},
             str(UNWRITTEN): "padding or not written",

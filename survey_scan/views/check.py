@@ -4,21 +4,23 @@ import contextlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from survey_scan import catalogue, presets, selection
+from survey_scan import box, catalogue, presets, selection
 from survey_scan.cluster import local, profile
 from survey_scan.cluster.workers import Pool
-from survey_scan.config import Config
+from survey_scan.config import Config, Images
 from survey_scan.engine import memory, model_check
 from survey_scan.errors import ImageError, TileError, UserError
-from survey_scan.imaging import tiles
-from survey_scan.imaging.fits_header import find_image
+from survey_scan.imaging import agreement, tiles
+from survey_scan.imaging.agreement import Finding, Header
+from survey_scan.imaging.remote import is_remote
 from survey_scan.layout import STAGES
+from survey_scan.views import service
 
-#: Tiles whose headers are read, spread over the list.
-SAMPLE = 5
+#: Tiles whose headers are read, spread over the list; and files of a band that are counted, before it says "or more".
+SAMPLE, COUNTED = 5, 20_000
 
 
-def check(config: Config, say: Callable[[str], None]) -> None:
+def check(config: Config, say: Callable[[str], None], tell: Callable[[UserError], str] = str) -> None:
     """Print what each part of the configuration finds.
 
     Parameters
@@ -27,6 +29,8 @@ def check(config: Config, say: Callable[[str], None]) -> None:
         What to look at.
     say : callable
         Prints a line.
+    tell : callable
+        An error's text.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def check(config: Config, say: Callable[[str], None]) -> None:
             for line in part(config):
                 say(line)
         except UserError as error:
-            problems.append(str(error))
+            problems.append(tell(error))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
     say("all is well. Next: survey_scan run")
@@ -55,54 +59,90 @@ def _catalogue(config: Config) -> Iterator[str]:
     yield f"catalogue   {len(contents.files):,} files; columns {', '.join(empty.columns)}"
     selection.check(config.selection, empty, contents.files[0], contents.unlisted)
     yield f"selection   {len(config.selection.cuts)} cuts, {len(config.selection.define)} derived columns"
-    first = catalogue.read_slice(contents.slices[0], config.catalogue, contents.types)
-    flow = selection.select(first, config.selection)[1]
-    yield f"            of the first {len(first):,} objects {flow.selected:,} are selected"
+    if config.selection.box is not None:
+        yield f"            the box {box.draw(config.selection.box, config.catalogue.missing).text}"
+    rows = catalogue.read_rows(contents.slices[0], config.catalogue, contents.types)
+    flow = selection.select_rows(rows, config.selection)[1]
+    yield f"            of the first {flow.total:,} objects {flow.selected:,} are selected"
 
 
 def _images(config: Config) -> Iterator[str]:
-    names = _tiles(config)
-    sample = _sample(config, names)
-    yield f"images      {len(names):,} tiles, bands {', '.join(config.images.bands)}"
-    problems, usable = [], 0
-    for name in sample:
-        try:
-            info = tiles.read_tile_info(config.images, name)
-        except TileError as error:
-            problems.append(str(error))
-            continue
-        height, width = info.shape
-        yield (
-            f"            {name}: {width} x {height} pixels of {info.pixel_scale:.4f} arcsec, {info.layout.codec}, "
-            f"compression tiles {info.layout.tile[1]} x {info.layout.tile[0]}"
-        )
-        for band in config.cutouts.bands:
-            try:
-                find_image(tiles.tile_file(config.images, name, band), tiles.hdu_of(config.images.hdu, band))
-                usable += 1
-            except TileError as error:
-                problems.append(str(error))
+    images = config.images
+    if images.service is not None:
+        yield from service.look(config)
+        return
+    names, counts = _tiles(config), _on_disk(config)
+    listed = "" if images.index is None else f"{len(names):,} tiles in images.index; "
+    found = ", ".join(f"{band} {count}" for band, count in counts.items())
+    yield f"images      {listed}" + (f"on disk: {found}" if found else "their files lie elsewhere and are not counted")
+    sample, others = _sample(config, names), [band for band in images.bands if band not in config.cutouts.bands]
+    wanted, errors = agreement.look(images, sample, config.cutouts.bands, SAMPLE)
+    yield from _table(config, wanted + agreement.look(images, sample, others, SAMPLE)[0])
     # A survey has holes: what is wrong with some tiles becomes the status of their targets.
-    for problem in problems:
-        yield f"            warning: {problem}"
-    if not usable:
+    for error in errors:
+        yield f"            warning: {error}"
+    for band in config.cutouts.bands:
+        if wanted and not any(header.band == band for header in wanted):
+            yield f"            warning: no tile looked at has band {band}: a target without it gets no score"
+    if not wanted:
         raise ImageError(
             "images: none of the tiles looked at can be used. Check images.files, images.hdu and images.bands."
         )
+    if refusals := agreement.refusals(wanted, images):
+        raise ImageError("\n".join(refusals))
+
+
+def _table(config: Config, headers: list[Header]) -> Iterator[str]:
+    """What headers say beside what the configuration does; bands that say the same stand together."""
+    alike: dict[tuple[Finding, ...], list[str]] = {}
+    by_band = agreement.by_band(headers)
+    for band, of_band in by_band.items():
+        alike.setdefault(tuple(agreement.findings(of_band, config.images)), []).append(band)
+    for found, bands in alike.items():
+        tiles = sorted({header.tile for band in bands for header in by_band[band]})
+        title = f"{', '.join(bands)} of {tiles[0]}" + (f" and {len(tiles) - 1} more" if len(tiles) > 1 else "")
+        yield f"            {title:<50}  configuration"
+        for finding in found:
+            if finding.what == "PSF FWHM" and not finding.found:
+                continue  # few surveys write it into their tiles
+            mark = "   refused" if finding.refused and set(bands) & set(config.cutouts.bands) else ""
+            found_ = finding.found or "not said"
+            yield f"              {finding.what:<12} {found_:<35}  {finding.expected or '-'}{mark}"
+
+
+def _on_disk(config: Config) -> dict[str, str]:
+    """Band → how many tiles have a file of it; empty where that is not worth its time."""
+    found: dict[str, str] = {}
+    for band in () if _elsewhere(config.images) else config.images.bands:
+        one = config.images.model_copy(update={"bands": [band]})
+        try:
+            count = sum(1 for _ in islice(tiles.find_tiles(one), COUNTED))
+            found[band] = f"{count:,}" + (" or more" if count == COUNTED else "")
+        except ImageError:  # files do not tell the whole names of their tiles
+            found[band] = "not counted"
+    return found
 
 
 def _tiles(config: Config) -> list[str]:
     """Names from the index if there is one, else from the files; no header is read for them."""
     images = config.images
-    names = tiles.tile_table(images)["tile"].tolist() if images.index is not None else tiles.list_tiles(images)
+    if images.index is not None:
+        names = tiles.tile_table(images)["tile"].tolist()
+    else:
+        names = sorted(set(islice(tiles.find_tiles(images), COUNTED)))
     if not names:
-        raise ImageError(f"no file matches images.files {images.files!r} with a band of {', '.join(images.bands)}.")
+        raise ImageError(tiles.no_tiles(images))
     return names
+
+
+def _elsewhere(images: Images) -> bool:
+    """Whether files lie on a server, which lists folder by folder, and need not be listed."""
+    return is_remote(images.files) and images.index is not None
 
 
 def _sample(config: Config, names: list[str]) -> list[str]:
     """Some of the tiles; if they come from an index, which may list a whole survey, of those that have files."""
-    if config.images.index is not None:
+    if config.images.index is not None and not _elsewhere(config.images):
         with contextlib.suppress(ImageError):  # files do not tell the whole names of their tiles
             here = set(names) & set(islice(tiles.find_tiles(config.images), SAMPLE))
             if here:
@@ -115,7 +155,8 @@ def _model(config: Config) -> Iterator[str]:
     yield f"model       {model_check.line(found)}"
     yield from (f"            warning: {warning}" for warning in found["warnings"])
     layouts = []
-    for name in _sample(config, _tiles(config)):
+    sample = [] if config.images.service is not None else _sample(config, _tiles(config))
+    for name in sample:
         with contextlib.suppress(TileError):  # told of under "images"
             layouts.append(tiles.read_tile_info(config.images, name).layout)
     projected = memory.project(config, layouts, found["projected_bytes"])

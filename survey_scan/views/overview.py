@@ -64,7 +64,7 @@ def status(run: RunDirectory) -> dict[str, Any]:
 
 
 def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
-    """All that a run knows of one object: target, cutout, score, rank.
+    """All that a run knows of one object: target, PSF of its tile (band → FWHM, arcsec), cutout, score, rank.
 
     Parameters
     ----------
@@ -89,6 +89,7 @@ def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
     partition, row, target = targets
     index = int(partitions["start"].tolist()[partition]) + row
     found: dict[str, Any] = {"target": target, "partition": partition, "row": index, "cutout": None, "score": None}
+    found["psf"] = _psf(run, target["tile"])
     if run.record("cutouts", partition).exists():
         reader = store.Reader(run.store)
         code = int(reader.column("status", index, index + 1)[0])
@@ -109,6 +110,13 @@ def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
     ranked = _find(_files([run.candidates_parquet]), object_id)
     found["rank"] = int(ranked[2]["rank"]) if ranked else None
     return found
+
+
+def _psf(run: RunDirectory, tile: str) -> dict[str, float]:
+    """Width of the point spread function in each band in which it is known, arcseconds."""
+    tiles = pd.read_parquet(run.tiles, filters=[("tile", "==", tile)])
+    widths = tiles.filter(regex="^psf_").iloc[:1].dropna(axis=1)
+    return {str(name).removeprefix("psf_"): float(widths[name].iloc[0]) for name in widths} if len(tiles) else {}
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

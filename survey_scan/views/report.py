@@ -36,6 +36,8 @@ def target(found: dict[str, Any], say: Say) -> None:
     for name, value in found["target"].items():
         say(f"{name:<12} {value}")
     say(f"{'row':<12} {found['row']} of cutouts.zarr, partition {found['partition']}")
+    if found["psf"]:
+        say(f"{'PSF FWHM':<12} " + ", ".join(f"{band} {width:.2f}" for band, width in found["psf"].items()) + " arcsec")
     cutout, score = found["cutout"], found["score"]
     say(f"{'cutout':<12} " + (cutout["reason"] if cutout else "not cut yet"))
     for band, fraction in (cutout["bad_fraction"] if cutout else {}).items():
