@@ -26,32 +26,10 @@ BATCHES = 4
 
 
 def vit(size: int) -> Any:
-    """ViT-B/16 (Dosovitskiy et al. 2021), nine classes as González et al. 2025; cutouts are resized to 224 x 224.
+    """ViT-B/16, nine classes as González et al. 2025; cutouts are resized to 224 x 224."""
+    from survey_scan.models.architectures import build
 
-    16 x 16 patches, a class token, learned positions, twelve pre-norm blocks of twelve heads and an MLP of 3,072. Keras
-    has no layer that is a bare learned array; an embedding of one row, or of 0 to 196, is one.
-    """
-    from keras import Input, layers, ops
-    from keras import Model as KerasModel
-
-    inputs = Input((size, size, len(BANDS)))
-    x = layers.Resizing(224, 224)(inputs)
-    x = layers.Conv2D(768, 16, strides=16, name="patches")(x)
-    x = layers.Reshape((196, 768))(x)
-    ones = ops.ones_like(x[:, :, 0], dtype="int32")
-    token = layers.Embedding(1, 768, name="class_token")(ops.zeros_like(ones[:, :1]))
-    x = layers.Concatenate(axis=1)([token, x])
-    numbers = ops.cumsum(ops.ones_like(x[:1, :, 0], dtype="int32"), axis=1) - 1  # one row, for all cutouts
-    x = x + layers.Embedding(197, 768, name="positions")(numbers)
-    for _ in range(12):
-        y = layers.LayerNormalization(epsilon=1e-6)(x)
-        x = layers.Add()([x, layers.MultiHeadAttention(12, 64)(y, y)])
-        y = layers.Dense(3072, activation="gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
-        x = layers.Add()([x, layers.Dense(768)(y)])
-    x = layers.LayerNormalization(epsilon=1e-6)(x)
-    model = KerasModel(inputs, layers.Dense(9, activation="softmax")(x[:, 0]))
-    assert model.count_params() == 85_798_656 + 768 * 9 + 9, model.count_params()
-    return model
+    return build("vit_b16", size, len(BANDS), classes=9)
 
 
 def deeplens(size: int) -> Any:

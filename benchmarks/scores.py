@@ -55,28 +55,9 @@ class Nothing(Network):
 
 def deeplens(size: int) -> Any:
     """CMU DeepLens' ResNet-46: pre-activation bottlenecks, ELU, 3,511,681 trainable parameters with three bands."""
-    from keras import Input, layers
-    from keras import Model as KerasModel
+    from survey_scan.models.architectures import build
 
-    def activated(x: Any) -> Any:
-        return layers.Activation("elu")(layers.BatchNormalization(epsilon=1e-4, momentum=0.9)(x))
-
-    def block(x: Any, middle: int, out: int, stride: int, change: bool, pre: bool) -> Any:
-        y = activated(x) if pre else x
-        shortcut = layers.Conv2D(out, 1, strides=stride)(y) if change else x
-        y = layers.Conv2D(middle, 1, strides=stride, use_bias=False)(y)
-        y = layers.Conv2D(middle, 3, padding="same", use_bias=False)(activated(y))
-        return layers.Add()([layers.Conv2D(out, 1)(activated(y)), shortcut])
-
-    inputs = Input((size, size, len(BANDS)))
-    x = activated(layers.Conv2D(32, 7, padding="same", use_bias=False)(inputs))
-    for stage, middle in enumerate((16, 32, 64, 128, 256)):
-        for number in range(3):
-            change = stage > 0 and number == 0
-            x = block(x, middle, 2 * middle, 2 if change else 1, change, pre=stage > 0 or number > 0)
-    model = KerasModel(inputs, layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling2D()(x)))
-    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 3_511_681
-    return model
+    return build("cmu_deeplens", size, len(BANDS))
 
 
 def small(size: int) -> Any:

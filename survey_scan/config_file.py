@@ -82,10 +82,10 @@ def _spelled_out(path: Path, settings: tuple[str, ...]) -> tuple[dict[str, Any],
     data, places, problems = read(path, [name for name in Config.model_fields if name != "spelled_out"])
     if isinstance(data.get("run"), dict):
         data["run"].setdefault("directory", str(Run.model_fields["directory"].default))  # a path like any other
-    _resolve_paths(data, path.absolute().parent, places, problems)
+    resolve_paths(data, path.absolute().parent, places, problems)
     _write_out_name(data)
     for setting in settings:
-        _apply(data, places, setting, problems)
+        apply_setting(data, places, setting, problems)
         _write_out_name(data)
     if isinstance(data.get("survey"), dict):
         data["survey"].setdefault("root", str(path.absolute().parent))
@@ -138,7 +138,7 @@ def _spell_out_survey(data: dict[str, Any], places: dict[Location, str], problem
         preset = presets.file("survey", survey["name"])
     except ConfigError as error:
         raise ConfigError(f"{_place(places, ('survey', 'name'))}: {error}") from None
-    _resolve_paths(preset.data, survey["root"].rstrip("/") or "/", preset.places, problems)
+    resolve_paths(preset.data, survey["root"].rstrip("/") or "/", preset.places, problems)
     presets.put_under(data, places, preset)
     data["spelled_out"] = True
 
@@ -244,7 +244,8 @@ def _place(places: dict[Location, str], location: Location, otherwise: str = "")
     return next((places[location[:end]] for end in range(len(location), -1, -1) if location[:end] in places), otherwise)
 
 
-def _apply(data: dict[str, Any], places: dict[Location, str], setting: str, problems: list[str]) -> None:
+def apply_setting(data: dict[str, Any], places: dict[Location, str], setting: str, problems: list[str]) -> None:
+    """Put the value of ``section.key=value`` in its place; what is wrong with it is added to ``problems``."""
     name, equals, text = setting.partition("=")
     keys = tuple(name.strip().split("."))
     if not equals or not all(keys):
@@ -269,16 +270,29 @@ def _apply(data: dict[str, Any], places: dict[Location, str], setting: str, prob
     for end in range(1, len(keys) + 1):
         places.setdefault(keys[:end], f"--set {setting}")
     if keys in PATHS:
-        _resolve_paths(data, Path.cwd(), places, problems, only=keys)
+        resolve_paths(data, Path.cwd(), places, problems, only=keys)
 
 
-def _resolve_paths(
+def resolve_paths(
     data: dict[str, Any],
     folder: Path | str,
     places: dict[Location, str],
     problems: list[str],
     only: Location | None = None,
 ) -> None:
+    """Make paths absolute, from a folder or below a URL, with ``~`` and variables expanded.
+
+    Parameters
+    ----------
+    data, places
+        A configuration as read, and where everything in it stands; ``data`` is changed.
+    folder : Path or str
+        What paths are relative to.
+    problems : list of str
+        Gets a line for each variable that is not set.
+    only : tuple of str, optional
+        This key instead of :data:`PATHS`.
+    """
     for location in PATHS if only is None else (only,):
         section: Any = data
         for key in location[:-1]:

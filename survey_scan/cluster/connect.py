@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from survey_scan.cluster import jobs, local, settings, slurm, worker
 from survey_scan.cluster.allocation import Allocation
 from survey_scan.cluster.profile import Cuda, Local, Profile, Scheduler, SlurmAllocation, SlurmJobs
 from survey_scan.config import Resources
-from survey_scan.errors import ResourceError
+from survey_scan.errors import Interrupted, ResourceError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -170,3 +171,23 @@ def _logging_to(path: Path) -> Iterator[None]:
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
         handler.close()
+
+
+@contextlib.contextmanager
+def minding(cluster: Cluster) -> Iterator[None]:
+    """Turn what Dask raises once its scheduler is gone into an interruption; it may come at any question to it.
+
+    Raises
+    ------
+    Interrupted
+        If the cluster went away.
+    """
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except (OSError, CancelledError) as error:
+        gone = isinstance(error, CommClosedError | CancelledError) or cluster.client.status != "running"
+        if not gone and cluster.lost() is None:
+            raise
+        raise Interrupted("the Dask cluster went away; run the same command again to resume.") from None

@@ -5,7 +5,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import numpy as np
 from survey_scan import ranking, store
 from survey_scan.cluster import pools, slurm
 from survey_scan.cluster import profile as profiles
-from survey_scan.cluster.connect import Cluster, connect
+from survey_scan.cluster.connect import Cluster, connect, minding
 from survey_scan.config import Config
 from survey_scan.engine import (
     account,
@@ -157,7 +156,7 @@ def _run(
         if cluster.ssh:
             say(f"            from your own machine: {cluster.ssh}")
         try:
-            with _minding(cluster):
+            with minding(cluster):
                 nodes.check(config, run, client, backend)
                 watching.stage("plan")
                 if standing is None:
@@ -191,26 +190,6 @@ def _run(
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
     account.closing(run, state.standing(run, config), say)
-
-
-@contextlib.contextmanager
-def _minding(cluster: Cluster) -> Iterator[None]:
-    """Turn what Dask raises once its scheduler is gone into an interruption; it may come at any question to it.
-
-    Raises
-    ------
-    Interrupted
-        If the cluster went away.
-    """
-    from distributed.comm import CommClosedError
-
-    try:
-        yield
-    except (OSError, CancelledError) as error:
-        gone = isinstance(error, CommClosedError | CancelledError) or cluster.client.status != "running"
-        if not gone and cluster.lost() is None:
-            raise
-        raise Interrupted("the Dask cluster went away; run the same command again to resume.") from None
 
 
 def _standing(config: Config, run: RunDirectory) -> Standing | None:

@@ -20,11 +20,10 @@ import yaml
 from survey_scan import __version__, box, records, store
 from survey_scan.cluster import pools
 from survey_scan.cluster import profile as profiles
-from survey_scan.cluster.connect import Cluster, connect
+from survey_scan.cluster.connect import Cluster, connect, minding
 from survey_scan.config import Box
 from survey_scan.engine import interrupt, lock
 from survey_scan.engine.interrupt import Stop
-from survey_scan.engine.pipeline import _minding
 from survey_scan.engine.progress import Count, Progressing, duration
 from survey_scan.errors import Incomplete, Interrupted, RunError, UserError
 from survey_scan.identity import Key, digest, digest_path, explain
@@ -83,7 +82,7 @@ def run(config: Simulation, config_path: Path, profile: str | None, scheduler: s
             with connect(place, config.resources, made.logs, say) as cluster:
                 say(f"workers     {cluster.text}")
                 counts = {"objects": Count(config.counts.total, finished)}
-                with _minding(cluster), Progressing(counts, say) as progress:
+                with minding(cluster), Progressing(counts, say) as progress:
                     _simulate(cluster, config, made, key, todo, stop, progress)
             seconds = time.perf_counter() - began
             say(f"rate        {counts['objects'].now / seconds:,.0f} objects/s, {duration(seconds)}")

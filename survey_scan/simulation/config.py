@@ -331,12 +331,12 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Simulation:
     bands = survey.get("bands") if isinstance(survey, dict) else None
     paths = (*PATHS, *(("survey", "bands", str(band), "psf") for band in (bands if isinstance(bands, dict) else ())))
     for location in paths:
-        config_file._resolve_paths(data, path.absolute().parent, places, problems, only=location)
+        config_file.resolve_paths(data, path.absolute().parent, places, problems, only=location)
     for setting in settings:
-        config_file._apply(data, places, setting, problems)
+        config_file.apply_setting(data, places, setting, problems)
         keys = tuple(setting.partition("=")[0].strip().split("."))
         if keys in paths:
-            config_file._resolve_paths(data, Path.cwd(), places, problems, only=keys)
+            config_file.resolve_paths(data, Path.cwd(), places, problems, only=keys)
     if problems:
         raise ConfigError("\n".join(problems))
     return config_file.validate(Simulation, data, places, path)
