@@ -233,14 +233,11 @@ class _Evaluation:
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Value:
         if isinstance(op, ast.In | ast.NotIn):
             assert isinstance(right, ast.List | ast.Tuple | ast.Set)
-            texts = [
-                part.value for part in right.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)
-            ]
-            a = self.of(left)
-            if (
-                a.kind == "text" and np.ndim(a.data) and len(texts) == len(right.elts)
-            ):  # several times faster than one by one
-                found = Value("condition", np.asarray(pd.Series(a.data).isin(texts)))
+            texts = [e.value for e in right.elts if isinstance(e, ast.Constant) and isinstance(e.value, str)]
+            data = self.of(left).data
+            strings = isinstance(getattr(data, "dtype", None), pd.StringDtype)
+            if strings and len(texts) == len(right.elts):  # quicker than one after the other
+                found = Value("condition", np.asarray(pd.Series(data).isin(texts)))
                 return found if isinstance(op, ast.In) else negate(found)
             each = [self._compare(left, ast.Eq(), element) for element in right.elts]
             found = reduce(either, each, Value("condition", np.zeros((), bool)))
