@@ -29,7 +29,8 @@ def look(config: Config) -> Iterator[str]:
     """
     images, spec, asked = config.images, config.cutouts, config.images.service
     assert asked is not None and images.pixel_scale is not None
-    yield f"images      cutouts of {', '.join(spec.bands)} from {asked.host}, at most {asked.rate:g} requests a second"
+    rate = f"{asked.rate:g} request{'s' if asked.rate != 1 else ''} a second"
+    yield f"images      cutouts of {', '.join(spec.bands)} from {asked.host}, at most {rate}"
     contents = catalogue.survey(config.catalogue)
     first = catalogue.read_slice(contents.slices[0], config.catalogue, contents.types)
     selected = selection.select(first, config.selection)[0]
