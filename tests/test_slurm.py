@@ -274,7 +274,7 @@ def test_scancel_and_another_submit(scan):
     scan.is_right()
 
 
-@pytest.mark.parametrize("node", ["nid001002", "nid001001"], ids=["of workers", "of the driver"])
+@pytest.mark.parametrize("node", ["nid001002", "nid001001"], ids=["workers", "driver"])
 def test_a_node_that_crashes(scan, node):
     number = scan.submit()
     scan.until_finished(4)
