@@ -12,6 +12,7 @@ In YAML, normalisation is the name of a recipe, a recipe with its constants, or 
 """
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -42,7 +43,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-class Step(_Strict):
+class Step(_Strict, ABC):
     """Base of the steps, with their constants; :mod:`survey_scan.models.steps` does them."""
 
     #: Fields that may hold one number a band.
@@ -50,9 +51,9 @@ class Step(_Strict):
 
     step: str
 
+    @abstractmethod
     def words(self) -> str:
         """What it does, in words."""
-        raise NotImplementedError
 
     def leaves(self, bands: list[str], size: int) -> tuple[list[str], int]:
         """Bands and size of the pixels after this step.
@@ -299,6 +300,10 @@ class Named(Step):
     def _usable(self) -> Self:
         self.steps()
         return self
+
+    def words(self) -> str:
+        """In words."""
+        return f"the steps of {self.recipe}"
 
     def steps(self) -> "list[AnyStep]":
         """The steps, with the constants in their places."""

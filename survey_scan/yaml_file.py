@@ -113,3 +113,8 @@ def _walk(node: yaml.Node, at: Location, path: Path, places: dict[Location, str]
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             _walk(value, (*at, i), path, places, problems)
+
+
+def place_of(places: dict[Location, str], location: Location, otherwise: str = "") -> str:
+    """The place of a key, or of the nearest section around it."""
+    return next((places[location[:end]] for end in range(len(location), -1, -1) if location[:end] in places), otherwise)

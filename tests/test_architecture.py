@@ -12,7 +12,19 @@ PACKAGE = Path(__file__).parent.parent / "survey_scan"
 #: Each level imports from itself and from those before it.
 LEVELS = [
     ["schema", "errors", "identity"],
-    ["box", "normalisation", "config", "config_file", "yaml_file", "presets", "layout", "records", "store"],
+    [
+        "box",
+        "normalisation",
+        "config",
+        "config_file",
+        "config_paths",
+        "spell_out",
+        "yaml_file",
+        "presets",
+        "layout",
+        "records",
+        "store",
+    ],
     ["catalogue", "selection", "plan", "imaging", "cutouts", "models", "scores", "ranking", "simulation"],
     ["cluster", "watch", "engine", "views", "evaluation"],
     ["demo", "cli", "__main__"],

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from survey_scan import config_file
 from survey_scan.config import CHUNK_ROWS, Cutouts, Fraction, Identifier, Resources, Section
+from survey_scan.config_paths import resolve_paths
 from survey_scan.errors import ConfigError
 from survey_scan.yaml_file import Location, read
 
@@ -331,12 +332,12 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Simulation:
     bands = survey.get("bands") if isinstance(survey, dict) else None
     paths = (*PATHS, *(("survey", "bands", str(band), "psf") for band in (bands if isinstance(bands, dict) else ())))
     for location in paths:
-        config_file.resolve_paths(data, path.absolute().parent, places, problems, only=location)
+        resolve_paths(data, path.absolute().parent, places, problems, only=location)
     for setting in settings:
         config_file.apply_setting(data, places, setting, problems)
         keys = tuple(setting.partition("=")[0].strip().split("."))
         if keys in paths:
-            config_file.resolve_paths(data, Path.cwd(), places, problems, only=keys)
+            resolve_paths(data, Path.cwd(), places, problems, only=keys)
     if problems:
         raise ConfigError("\n".join(problems))
     return config_file.validate(Simulation, data, places, path)
