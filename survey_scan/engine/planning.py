@@ -8,25 +8,25 @@ between, each identifier is seen to occur once. Tasks leave files and return cou
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from survey_scan import catalogue, plan, records, selection
-from survey_scan.catalogue import Contents, Slice
-from survey_scan.catalogue.columns import Type
-from survey_scan.config import Catalogue, Config, Images, Selection
+from survey_scan.catalogue import Contents
+from survey_scan.config import Config
+from survey_scan.engine import headers, plan_tasks
+from survey_scan.engine.plan_tasks import Way, Written
 from survey_scan.errors import CatalogueError, ImageError, ResourceError
-from survey_scan.imaging import agreement, bricks
+from survey_scan.imaging import bricks
 from survey_scan.imaging.agreement import Header
 from survey_scan.imaging.tiles import list_tiles, read_corners, tile_table
 from survey_scan.layout import RunDirectory
-from survey_scan.plan import Group, Place, locate, positions, targets_digest, unique
+from survey_scan.plan import Group, Place, locate, positions, unique
 from survey_scan.selection import CutFlow
 
 if TYPE_CHECKING:
@@ -35,13 +35,9 @@ if TYPE_CHECKING:
 #: Targets one task of pass 2 handles, and identifiers one task compares.
 GROUP_ROWS, SHARE_ROWS = 500_000, 4_000_000
 
-#: Tiles whose headers one task reads for their corners, and tiles that are tried for some whose headers are compared
-#: with the configuration.
-_HEADERS, _TRIED = 500, 1000
-_TILES = "tiles.parquet"
+#: Tiles whose headers one task reads for their corners.
+_HEADERS = 500
 
-#: How objects are put on tiles: by position, on the Legacy Surveys' bricks by arithmetic, or not at all.
-Way = Literal["tiles", "bricks", "nowhere"]
 #: Told (pass, tasks done, tasks in all).
 Report = Callable[[str, int, int], None]
 #: Located file → the first and the last place it has rows of.
@@ -65,24 +61,6 @@ class PlanResult:
     facts: dict[str, Any]
     cut_flow: CutFlow
     warnings: list[str]
-
-
-@dataclass(frozen=True)
-class Located:
-    """What pass 1 found in one piece of the catalogue."""
-
-    number: int
-    flow: CutFlow
-    places: dict[Place, int]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What pass 2 wrote: lines of partitions.csv, its tiles, the longest identifier if they are texts."""
-
-    partitions: list[dict[str, Any]]
-    tiles: pd.DataFrame
-    id_length: int
 
 
 def make_plan(
@@ -129,90 +107,6 @@ def make_plan(
         shutil.rmtree(run.located, ignore_errors=True)
 
 
-def locate_slice(
-    piece: Slice,
-    number: int,
-    source: Catalogue,
-    types: dict[str, Type],
-    chosen: Selection,
-    scratch: Path,
-    way: Way = "tiles",
-) -> Located:
-    """Pass 1 on one piece of the catalogue: read, select, find tiles (unless there are none), write the located file."""
-    selected, flow = selection.select_rows(catalogue.read_rows(piece, source, types), chosen)
-    if way == "nowhere":
-        names = np.full(len(selected), "")
-    elif "tile" in selected.columns:
-        names = selected["tile"].to_numpy(str)
-    elif way == "bricks":
-        names = bricks.brick_name(selected["ra"], selected["dec"])
-    else:
-        tiles = _tiles(scratch / _TILES)
-        names = np.append(tiles.names, "")[locate.locate(selected["ra"], selected["dec"], tiles)]
-    rows, places = plan.located(selected, names)
-    if len(rows):
-        plan.write_located(rows, _part(scratch, number))
-    return Located(number, flow, places)
-
-
-def _way(images: Images) -> Way:
-    if images.service is not None:
-        return "nowhere"
-    return "bricks" if images.index == bricks.WORD else "tiles"
-
-
-def find_repeated(scratch: Path, numbers: list[int], share: int, shares: int) -> unique.Repeated:
-    """Between the passes: identifiers of one share that occur more than once."""
-    return unique.repeated([_part(scratch, number) for number in numbers], share, shares)
-
-
-def write_group(
-    group: Group,
-    numbers: list[int],
-    images: Images,
-    partition: int,
-    run: RunDirectory,
-    scratch: Path,
-    psf_bands: Sequence[str] = (),
-    described: dict[str, tuple[str, str]] | None = None,
-) -> Written:
-    """Pass 2 on a group of partitions: gather its targets, find pixel positions, sort, write."""
-    frame = plan.read_group([_part(scratch, number) for number in numbers], group)
-    x, y, tiles = positions.pixels(frame, images, psf_bands)
-    frame = plan.order(frame.assign(x=x, y=y)).iloc[group.skip : group.skip + group.stop - group.start]
-    rows: list[dict[str, Any]] = []
-    for i in range(0, len(frame), partition):
-        targets = frame.iloc[i : i + partition].reset_index(drop=True)
-        rows.append(plan.partition_row(group.partition + len(rows), group.start + i, targets))
-        plan.write_targets(targets, run.targets(rows[-1]["partition"]), described)
-    ids = frame["object_id"]
-    length = 0 if ids.dtype.kind in "iu" else int(ids.str.len().max())
-    return Written(rows, positions.count(tiles, frame["tile"]), length)
-
-
-def look(config: Config, names: Sequence[str]) -> list[Header]:
-    """What the headers of some tiles say of the bands to be cut, wherever in the survey there are files.
-
-    Parameters
-    ----------
-    config : Config
-        Its images and the bands of its cutouts.
-    names : sequence of str
-        Tiles.
-
-    Raises
-    ------
-    ImageError
-        If they cannot be those of the survey that the configuration describes.
-    """
-    golden = (np.arange(len(names)) * 0.6180339887498949) % 1  # the first few of these are spread evenly, however many
-    spread = (names[i] for i in np.argsort(golden)[:_TRIED])
-    headers, _ = agreement.look(config.images, spread, config.cutouts.bands)
-    if problems := agreement.refusals(headers, config.images):
-        raise ImageError("\n".join(problems))
-    return headers
-
-
 @dataclass(frozen=True)
 class _Planning:
     """One plan in the making: the driver's half."""
@@ -227,10 +121,10 @@ class _Planning:
     def make(self, limit: int | None) -> PlanResult:
         config, contents, scratch = self.config, self.contents, self.scratch
         corners = None
-        way = _way(config.images)
+        way = plan_tasks.way_of(config.images)
         if way == "tiles" and (config.catalogue.tile_column is None or config.images.index is not None):
             corners = self._corners()
-            corners.to_parquet(scratch / _TILES)
+            corners.to_parquet(scratch / plan_tasks.TILES)
         flow, places, spans = self._pass_1(way)
         if contents.rows not in (None, flow.total):
             raise CatalogueError(
@@ -239,9 +133,11 @@ class _Planning:
             )
         selection.refuse_empty(flow)
         shares = -(-flow.selected // SHARE_ROWS)
-        calls = [("unique", i, find_repeated, (scratch, sorted(spans), i, shares)) for i in range(shares)]
+        calls = [("unique", i, plan_tasks.find_repeated, (scratch, sorted(spans), i, shares)) for i in range(shares)]
         repeated = list(self._do(calls))
-        unique.refuse({n: (_part(scratch, n), contents.slices[n].path) for n in spans}, repeated, flow.selected)
+        unique.refuse(
+            {n: (plan_tasks.part(scratch, n), contents.slices[n].path) for n in spans}, repeated, flow.selected
+        )
         outside = sum(n for place, n in places.items() if place.outside and config.images.service is None)
         if outside == flow.selected:
             located = corners if config.catalogue.tile_column is None else None
@@ -249,10 +145,10 @@ class _Planning:
         names = [place.tile for place in places if not place.outside]
         if way == "bricks":
             corners = bricks.table(names)
-        headers = look(config, sorted(names))
-        psf_bands = sorted({header.band for header in headers if header.psf is not None})
+        seen = headers.look(config, sorted(names))
+        psf_bands = sorted({header.band for header in seen if header.psf is not None})
         written = self._pass_2(spans, plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit), psf_bands)
-        return _finish(config, self.run, flow, outside, limit, corners, written, headers)
+        return _finish(config, self.run, flow, outside, limit, corners, written, seen)
 
     def _corners(self) -> pd.DataFrame:
         """Corners of all tiles: from the index, else from the headers."""
@@ -269,7 +165,7 @@ class _Planning:
         """Select and locate. What comes back is summed as it comes: every piece may touch every tile."""
         chosen, contents = self.config.selection, self.contents
         how = (self.config.catalogue, contents.types, chosen, self.scratch, way)
-        calls = [("locate", n, locate_slice, (piece, n, *how)) for n, piece in enumerate(contents.slices)]
+        calls = [("locate", n, plan_tasks.locate_slice, (piece, n, *how)) for n, piece in enumerate(contents.slices)]
         flow = CutFlow.empty(chosen)
         places: Counter[Place] = Counter()
         spans: Spans = {}
@@ -292,7 +188,7 @@ class _Planning:
                 psf_bands,
                 self.contents.described,
             )
-            calls.append(("targets", i, write_group, (group, numbers, *where)))
+            calls.append(("targets", i, plan_tasks.write_group, (group, numbers, *where)))
         return sorted(self._do(calls), key=lambda written: int(written.partitions[0]["partition"]))
 
     def _do(self, calls: Iterable[tuple[str, int, Any, tuple[Any, ...]]]) -> Iterator[Any]:
@@ -334,7 +230,7 @@ def _finish(
     limit: int | None,
     corners: pd.DataFrame | None,
     written: list[Written],
-    headers: list[Header],
+    seen: list[Header],
 ) -> PlanResult:
     tiles = positions.merge([group.tiles for group in written], corners)
     partitions = pd.DataFrame([row for group in written for row in group.partitions])
@@ -347,9 +243,9 @@ def _finish(
             f"images.files: none of the {len(tiles):,} tiles with targets can be read. The first: "
             f"{tiles['problem'].iloc[0]}. Check images.files and images.hdu."
         )
-    if not headers:  # few tiles of many have files
-        headers = look(config, readable["tile"].tolist())
-    flux = flux_scale(config, headers)
+    if not seen:  # few tiles of many have files
+        seen = headers.look(config, readable["tile"].tolist())
+    flux = headers.flux_scale(config, seen)
     tiles = tiles.assign(**{f"psf_{b}": np.nan for b in config.images.bands if f"psf_{b}" not in tiles})
     scale = config.images.pixel_scale
     if scale is None and len(readable):
@@ -377,41 +273,6 @@ def _finish(
     return PlanResult(facts, flow, _warnings(flow, outside, tiles, flux["differ"]))
 
 
-def flux_scale(config: Config, headers: list[Header]) -> dict[str, Any]:
-    """What a pixel's value means, for the store and for cutting.
-
-    Returns
-    -------
-    dict
-        ``zero_point`` (band → number or None), ``unit`` (as the headers have it, or None), ``from_headers`` (bands
-        whose zero point the configuration does not give, but the headers), ``differ`` (bands whose tiles do not agree
-        in theirs, and the configuration gives none).
-
-    Raises
-    ------
-    ImageError
-        If pixels are to be brought to a zero point, and that of the images is not known.
-    """
-    bands = config.cutouts.bands
-    points = agreement.zero_points(headers, config.images, bands)
-    given = {band for band in bands if config.images.zero_point_of(band) is not None}
-    stated = {header.band for header in headers if header.zero_point is not None}
-    units = {header.unit for header in headers if header.unit}
-    unknown = [band for band in bands if points[band] is None]
-    if config.cutouts.zero_point is not None and unknown:
-        raise ImageError(
-            f"cutouts.zero_point is {config.cutouts.zero_point:g}, but the zero point of the images is not known in "
-            f"{', '.join(unknown)}: neither images.zero_point gives it, nor do the headers agree in one. Give "
-            "images.zero_point, one number or one a band, or leave cutouts.zero_point out."
-        )
-    return {
-        "zero_point": points,
-        "unit": ", ".join(sorted(units)) or None,
-        "from_headers": [band for band in bands if band not in given and points[band] is not None],
-        "differ": [band for band in unknown if band in stated],
-    }
-
-
 def _warnings(flow: CutFlow, outside: int, tiles: pd.DataFrame, differ: list[str]) -> list[str]:
     found = []
     invalid = flow.total - flow.kept[selection.VALID_POSITION]
@@ -431,18 +292,5 @@ def _warnings(flow: CutFlow, outside: int, tiles: pd.DataFrame, differ: list[str
     return found
 
 
-def _part(scratch: Path, number: int) -> Path:
-    return scratch / f"part-{number:05d}.parquet"
-
-
-@lru_cache(maxsize=1)
-def _tiles(path: Path) -> locate.Tiles:
-    """The polygons, made once a process."""
-    return locate.polygons(pd.read_parquet(path))
-
-
 def _silent(name: str, done: int, total: int) -> None:
     """Report nothing."""
-
-
-__all__ = ["PlanResult", "find_repeated", "locate_slice", "make_plan", "targets_digest", "write_group"]

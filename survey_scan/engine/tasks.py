@@ -1,4 +1,4 @@
-"""The only functions Dask ever calls: each does one partition of one stage and leaves a record.
+"""What Dask calls in a scan: each function does one partition of one stage and leaves a record.
 
 The order is always: forget the record, write the data, write the record. What travels through Dask is the path of the
 run, the number of the partition and its key; pixels and scores stay on disk.

@@ -9,9 +9,10 @@ import pandas as pd
 from survey_scan import ranking, store
 from survey_scan.config import Config
 from survey_scan.config_file import load
-from survey_scan.engine import account, planning, state, tasks
+from survey_scan.engine import account, state, tasks
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
+from survey_scan.plan import targets_digest
 from survey_scan.schema import Status
 
 
@@ -58,7 +59,7 @@ def _partition(run: RunDirectory, config: Config, standing: state.Standing, p: i
     except (OSError, ValueError) as error:
         yield f"targets {p:05d}: {error}"
         return
-    if planning.targets_digest(targets) != digest:
+    if targets_digest(targets) != digest:
         yield f"targets {p:05d}: the content differs from its digest in {run.partitions}"
     cut = None
     if p in standing.done["cutouts"]:
