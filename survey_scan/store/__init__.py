@@ -16,7 +16,6 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,8 @@ from survey_scan.config import CHUNK_ROWS, Cutouts
 from survey_scan.errors import RunError
 from survey_scan.schema import REASONS
 from survey_scan.store import shards
-from survey_scan.store.quantisation import NAN_INT16, quantise, restore
+from survey_scan.store.quantisation import NAN_INT16, quantise
+from survey_scan.store.reader import Reader, StoredBatch
 
 if TYPE_CHECKING:
     from survey_scan.imaging import base
@@ -237,7 +237,7 @@ def forget(path: Path, partition: int) -> None:
     """Remove all files of one partition, also those a killed writer left unfinished."""
     shards.sweep(path / "image" / "partial", f"{partition}")
     for name, ndim in _NDIM.items():
-        _file(path, name, partition, ndim).unlink(missing_ok=True)
+        shards.file(path, name, partition, ndim).unlink(missing_ok=True)
 
 
 def _encode(image: NDArray[np.float32], dtype: str, steps: list[NDArray[np.float32]]) -> Iterator[shards.Data]:
@@ -274,95 +274,7 @@ def _padded(name: str, values: NDArray[Any], rows: int) -> bytes:
 
 
 def _publish(path: Path, name: str, partition: int, ndim: int, parts: Iterable[shards.Data]) -> None:
-    shards.publish(parts, _file(path, name, partition, ndim), path / "image" / "partial", str(partition))
-
-
-def _file(path: Path, name: str, partition: int, ndim: int) -> Path:
-    """The file of a partition of an array, by Zarr's default chunk keys with the separator ``.``."""
-    return path / name / ("c." + ".".join([str(partition), *["0"] * (ndim - 1)]))
-
-
-@dataclass(frozen=True)
-class StoredBatch:
-    """Pixels as they are stored.
-
-    Attributes
-    ----------
-    image : ndarray, shape (n, size, size, bands)
-        float32, float16 or int16.
-    step : ndarray of float32, shape (n, bands), or None
-        Of int16 only: a pixel is ``image * step``, and NaN where ``image`` is -32768.
-    """
-
-    image: NDArray[Any]
-    step: NDArray[np.float32] | None
-
-
-class Reader:
-    """Reads what is written.
-
-    Parameters
-    ----------
-    path : Path
-        The group.
-
-    Raises
-    ------
-    RunError
-        If there is no such store.
-    """
-
-    def __init__(self, path: Path):
-        import zarr
-
-        if not (path / "zarr.json").exists():
-            raise RunError(f"{path} is not a store of cutouts. Run the scan first.")
-        self.path = path
-        self._group = zarr.open_group(path, mode="r")
-        #: Attributes of the group: bands, n_targets, partition, dtype, orientation ...
-        self.attributes: dict[str, Any] = dict(self._group.attrs)
-        #: Rows that are targets.
-        self.n_targets = int(self.attributes["n_targets"])
-
-    def read(self, start: int, stop: int) -> StoredBatch:
-        """Rows ``start`` to ``stop - 1`` as stored.
-
-        Raises
-        ------
-        IndexError
-            If there are no such targets.
-        RunError
-            If a partition is not written, or its checksums say that it is damaged.
-        """
-        step = self.column("step", start, stop) if "step" in self._group else None
-        return StoredBatch(self.column("image", start, stop), step)
-
-    def pixels(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows ``start`` to ``stop - 1`` as float32 fluxes, NaN where there is none; raises as :meth:`read`."""
-        batch = self.read(start, stop)
-        return batch.image.astype(np.float32) if batch.step is None else restore(batch.image, batch.step)
-
-    def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop - 1`` of any array of the store; raises as :meth:`read`."""
-        if not 0 <= start <= stop <= self.n_targets:
-            raise IndexError(f"{self.path} has targets 0 to {self.n_targets - 1}, not {start} to {stop - 1}")
-        array: Any = self._group[name]
-        rows = int(self.attributes["partition"])
-        pieces: list[NDArray[Any]] = [] if start < stop else [array[:0]]
-        for partition in range(start // rows, -(-stop // rows) if start < stop else 0):
-            low, high = max(start, partition * rows), min(stop, (partition + 1) * rows)
-            # zarr reads a file that is not there, or is empty, as fill values and without a word
-            file = _file(self.path, name, partition, array.ndim)
-            again = f"Cut it again: survey_scan partition {self.path.parent} cutouts {partition}"
-            if not file.exists():
-                raise RunError(f"partition {partition} of {self.path} is not there (no {name}/{file.name}). {again}")
-            try:
-                if file.stat().st_size == 0:
-                    raise ValueError("0 bytes")
-                pieces.append(array[low:high])
-            except (ValueError, RuntimeError) as error:
-                raise RunError(f"{file} is damaged, in partition {partition} ({error}). {again}") from error
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    shards.publish(parts, shards.file(path, name, partition, ndim), path / "image" / "partial", str(partition))
 
 
 def _attributes(n_targets: int, spec: Cutouts, object_id: str, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -386,3 +298,6 @@ def _attributes(n_targets: int, spec: Cutouts, object_id: str, more: Mapping[str
         },
         **more,
     }
+
+
+__all__ = ["UNWRITTEN", "Reader", "StoredBatch", "create", "flux_scale", "forget", "write"]

@@ -83,3 +83,8 @@ def sweep(scratch: Path, name: str) -> None:
     """Remove unfinished files that a killed writer of the same name left."""
     for partial in scratch.glob(f"{name}.*.partial"):
         partial.unlink(missing_ok=True)
+
+
+def file(path: Path, name: str, partition: int, ndim: int) -> Path:
+    """The file of a partition of an array, by Zarr's default chunk keys with the separator ``.``."""
+    return path / name / ("c." + ".".join([str(partition), *["0"] * (ndim - 1)]))
