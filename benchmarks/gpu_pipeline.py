@@ -235,7 +235,7 @@ def warm_cluster(job: Job) -> Iterator[str]:
 
     config = load(job.config)
     with environment({} if job.gpu else NO_GPU):
-        chosen, backend = profile.load(str(job.profile)), config.model.backend
+        chosen, backend = profile.load(str(job.profile)), config.backend
         with connect(chosen, config.resources, job.folder / "logs", lambda line: None, backend) as cluster:
             yield cluster.client.scheduler.address
 

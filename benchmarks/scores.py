@@ -119,16 +119,16 @@ def measure(name: str, model: Any, size: int, folder: Path, options: argparse.Na
     )
     nothing = Nothing(network.pixels, batch)
     rows = [slice(first, first + batch) for first in range(0, n, batch)]
-    got = scores.score_partition(reader, 0, n, network).table["logit"].to_numpy()
+    got = scores.score_partition(reader, 0, n, {"": network}).table["logit"].to_numpy()
     p = np.concatenate([bare(tf.constant(pixels[at])).numpy()[:, 0] for at in rows])
     seconds = turns(
         {
             "bare": lambda: [bare(tf.constant(pixels[at])).numpy() for at in rows],
             "scoring": lambda: scores.write(
-                folder / "part.parquet", scores.score_partition(reader, 0, n, network).table
+                folder / "part.parquet", scores.score_partition(reader, 0, n, {"": network}).table
             ),
             "predict": lambda: [model.predict(pixels[at], verbose=0) for at in rows],
-            "feed": lambda: scores.score_partition(reader, 0, n, nothing),
+            "feed": lambda: scores.score_partition(reader, 0, n, {"": nothing}),
         },
         options.repeats,
     )

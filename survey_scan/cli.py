@@ -247,7 +247,7 @@ def simulate(config: Path, settings: tuple[str, ...], profile: str | None, sched
 
 @main.group()
 def model() -> None:
-    """Show, check and pack networks with their contracts (model.yaml)."""
+    """Show, check, pack and try networks with their contracts (model.yaml)."""
 
 
 @model.command("show")
@@ -278,6 +278,18 @@ def model_pack(network: Path, contract: Path, cutouts: Path, out: Path) -> None:
     from survey_scan.views import model
 
     model.pack(network, contract, cutouts, out, _say)
+
+
+@model.command("score")
+@_MODEL
+@click.argument("cutouts", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The score table, Parquet.")
+@click.option("--views", type=click.Choice(["1", "4", "8"]), default="1", help="Mirrored views to take the mean of.")
+def model_score(path: Path, cutouts: Path, out: Path, views: str) -> None:
+    """Score CUTOUTS (of a run, a training set, or a store) with the network PATH, here and without a scan."""
+    from survey_scan.views import model
+
+    model.score(path, cutouts, out, int(views), _say)
 
 
 def _run(config: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:

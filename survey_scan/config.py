@@ -310,6 +310,8 @@ class Model(Section):
     """The trained network: its file, or the folder of a package with its contract (``model.yaml``).
 
     Where there is a contract, ``output``, ``column``, ``normalisation`` and ``nan_fill`` stand in it, and not here.
+    With ``views``, the logit is the mean of those of as many views of a cutout: 4 are it and its mirror images, 8 are
+    those and the same of its transpose.
     """
 
     path: str
@@ -323,13 +325,36 @@ class Model(Section):
     )
     jit: bool = False
     precision: Literal["float32", "tf32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    views: Literal[1, 4, 8] = 1
+
+
+class Cascade(Section):
+    """Which targets the second of two models sees: the best by the first.
+
+    Either the best ``fraction`` of each partition's targets that have a score, or all whose logit by the first model is
+    ``above`` a number, however many they are. The others are set aside: they have that logit and no score.
+    """
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    above: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.fraction is None) == (self.above is None):
+            raise ValueError("give 'fraction' (of each partition) or 'above' (a logit of the first model), one of them")
+        return self
 
 
 class Ranking(Section):
-    """Which scored targets become candidates: the ``top`` highest logits with a score of at least ``threshold``."""
+    """Which scored targets become candidates: the ``top`` highest logits with a score of at least ``threshold``.
+
+    Of several models that see everything, the logit is their ``mean_logit`` (the default), the ``max``, or that of their
+    ``mean_rank``: of the mean of the fractions of all scored targets that each of them puts below this one.
+    """
 
     top: PositiveInt = 1000
     threshold: Fraction | None = None
+    combine: Literal["mean_logit", "mean_rank", "max"] | None = None
 
 
 class Resources(Section):
@@ -345,6 +370,8 @@ class Resources(Section):
 class Config(Section):
     """A whole configuration.
 
+    There is one ``model``, or there are several ``models`` by name.
+
     ``spelled_out`` says that what ``survey`` and ``selection.paper`` name stands in it already.
     """
 
@@ -354,10 +381,41 @@ class Config(Section):
     selection: Selection = Selection()
     images: Images
     cutouts: Cutouts
-    model: Model
+    model: Model | None = None
+    models: dict[Identifier, Model] | None = None
+    cascade: Cascade | None = None
     ranking: Ranking = Ranking()
     resources: Resources = Resources()
     spelled_out: bool = False
+
+    @property
+    def networks(self) -> dict[str, Model]:
+        """The models by name; the name of a single one is empty."""
+        return {"": self.model} if self.model is not None else dict(self.models or {})
+
+    @property
+    def backend(self) -> str | None:
+        """What the networks run on; None if there is none but the loopback scorer."""
+        return next((m.backend for m in self.networks.values() if m.path != "loopback"), None)
+
+    @model_validator(mode="after")
+    def _some_models(self) -> Self:
+        if (self.model is None) == (self.models is None):
+            raise ValueError("give 'model' (one) or 'models' (several, by name), one of them")
+        n = len(self.networks)
+        if self.models is not None and n < 2:
+            raise ValueError(f"'models' has {n}; it takes two or more, and 'model' takes one")
+        if self.cascade is not None and (self.models is None or n != 2):
+            raise ValueError(f"a 'cascade' is of two 'models', the first of which sees everything; here is {n}")
+        if self.ranking.combine is not None and (self.models is None or self.cascade is not None):
+            why = "a cascade is ranked by its second model" if self.cascade is not None else "there is one model"
+            raise ValueError(f"ranking.combine is for several 'models' that all see everything, but {why}: remove it")
+        if len({(m.backend, m.precision == "float32") for m in self.networks.values() if m.path != "loopback"}) > 1:
+            raise ValueError("all 'models' run in one process: give them one 'backend', and float32 to all or to none")
+        columns = {*self.catalogue.columns, *self.catalogue.magnitudes, *self.selection.define}
+        if taken := sorted(columns & {f"logit_{name}" for name in self.models or ()}):
+            raise ValueError(f"{taken[0]!r} is a column of yours and would be that of a model: rename one of them")
+        return self
 
     @model_validator(mode="after")
     def _bands_exist(self) -> Self:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from survey_scan import spell_out
 from survey_scan.config import Config, Run
-from survey_scan.config_paths import PATHS, resolve_paths
+from survey_scan.config_paths import is_path, resolve_paths
 from survey_scan.errors import ConfigError, SelectionProblems, UserError
 from survey_scan.yaml_file import Location, parse, place_of, read
 
@@ -132,7 +132,7 @@ def apply_setting(data: dict[str, Any], places: dict[Location, str], setting: st
         del places[known]
     for end in range(1, len(keys) + 1):
         places.setdefault(keys[:end], f"--set {setting}")
-    if keys in PATHS:
+    if is_path(keys):
         resolve_paths(data, Path.cwd(), places, problems, only=keys)
 
 

@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from survey_scan.yaml_file import Location
 
-#: Keys whose values are paths (or globs of paths), resolved against the folder of the file.
+#: Keys whose values are paths (or globs of paths), resolved against the folder of the file; ``*`` is any name.
 PATHS: tuple[Location, ...] = (
     ("run", "directory"),
     ("survey", "root"),
@@ -17,6 +18,7 @@ PATHS: tuple[Location, ...] = (
     ("images", "mask", "files"),
     ("images", "weight", "files"),
     ("model", "path"),
+    ("models", "*", "path"),
     ("resources", "profile"),
     ("selection", "box", "lenses"),
 )
@@ -42,7 +44,7 @@ def resolve_paths(
     only : tuple of str, optional
         This key instead of :data:`PATHS`.
     """
-    for location in PATHS if only is None else (only,):
+    for location in _all(PATHS, data) if only is None else (only,):
         section: Any = data
         for key in location[:-1]:
             section = section.get(key) if isinstance(section, dict) else None
@@ -58,10 +60,29 @@ def resolve_paths(
             ]
 
 
+def is_path(location: Location) -> bool:
+    """Whether what stands there is a path."""
+    return any(
+        len(known) == len(location) and all(k in ("*", key) for k, key in zip(known, location, strict=True))
+        for known in PATHS
+    )
+
+
+def _all(locations: tuple[Location, ...], data: dict[str, Any]) -> Iterator[Location]:
+    """Those of the data, for each name where any will do."""
+    for location in locations:
+        if "*" not in location:
+            yield location
+            continue
+        first, _, last = location
+        named = data.get(str(first))
+        yield from ((first, name, last) for name in (named if isinstance(named, dict) else ()))
+
+
 def _resolve(
     text: str, folder: Path | str, location: Location, places: dict[Location, str], problems: list[str]
 ) -> str:
-    if not text or (location == ("model", "path") and text == "loopback"):
+    if not text or (location[0] in ("model", "models") and text == "loopback"):
         return text
     if location == ("images", "index") and text == "bricks":
         return text  # the Legacy Surveys' by arithmetic

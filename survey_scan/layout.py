@@ -133,6 +133,11 @@ class RunDirectory:
         """Folder of the score tables."""
         return self.path / "scores"
 
+    @property
+    def ranks(self) -> Path:
+        """How the logits of several networks are distributed, where candidates are ranked by the mean of their ranks."""
+        return self.records_folder / "ranks.json"
+
     def scores(self, partition: int) -> Path:
         """Scores of one partition, in the order of its targets."""
         return self.scores_folder / f"part-{partition:05d}.parquet"

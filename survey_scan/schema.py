@@ -15,6 +15,7 @@ class Status(IntEnum):
     UNREADABLE = 5
     MISMATCHED = 6
     NOT_FINITE = 7
+    SET_ASIDE = 8
 
     @property
     def reason(self) -> str:
@@ -31,11 +32,13 @@ REASONS: dict[Status, str] = {
     Status.UNREADABLE: "tile unreadable",
     Status.MISMATCHED: "tile differs from its siblings",
     Status.NOT_FINITE: "network gave no finite logit",
+    Status.SET_ASIDE: "set aside by the cascade's first network",
 }
 
 #: From the least to the most severe: the status of a target is the last of these that holds in any of its bands.
 SEVERITY: tuple[Status, ...] = (
     Status.OK,
+    Status.SET_ASIDE,
     Status.BAD_PIXELS,
     Status.PARTLY_COVERED,
     Status.OUTSIDE,

@@ -2,10 +2,11 @@
 
 import io
 import itertools
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -15,8 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from survey_scan import records
-from survey_scan.config import CHUNK_ROWS
-from survey_scan.schema import SCORE_COLUMNS, Status
+from survey_scan.combination import Combination, column
+from survey_scan.config import CHUNK_ROWS, Cascade
+from survey_scan.schema import Status
 from survey_scan.store import Reader
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ class Scored(NamedTuple):
     ----------
     table : DataFrame
         ``object_id``, ``logit`` (float32, NaN without a score) and ``status`` (uint8), one row a target in the store's
-        order. A row the network gives no finite logit for has ``Status.NOT_FINITE``.
+        order; of several networks a ``logit_NAME`` each instead of ``logit``. A row that a network gives no finite logit
+        has ``Status.NOT_FINITE``, one that the second of a cascade does not see ``Status.SET_ASIDE``.
     device_seconds : float
         In which this partition held the device; those of partitions scored side by side do not overlap.
     waited_seconds : float
@@ -53,12 +56,15 @@ class Scored(NamedTuple):
     waited_seconds: float
 
 
-def score_partition(reader: Reader, start: int, stop: int, network: "Network") -> Scored:
+def score_partition(
+    reader: Reader, start: int, stop: int, networks: "Mapping[str, Network]", cascade: Cascade | None = None
+) -> Scored:
     """Score rows ``start`` to ``stop`` of a store.
 
-    Only rows with status ok are sent to the network, in full batches; while one is on the device the next is read by a
-    thread. Several threads may score partitions with the same network, each with a reader of its own or the same: one
-    reads while another holds the device.
+    Only rows with status ok are sent to a network, in full batches; while one is on the device the next is read by a
+    thread. Pixels are read once for all networks, but for those the second of a cascade sees, which are read again. Several
+    threads may score partitions with the same networks, each with a reader of its own or the same: one reads while another
+    holds the device.
 
     Parameters
     ----------
@@ -66,8 +72,10 @@ def score_partition(reader: Reader, start: int, stop: int, network: "Network") -
         The cutouts.
     start, stop : int
         Rows of the partition; ``start`` is the first row of a chunk.
-    network : Network
-        What scores them.
+    networks : mapping
+        Name → what scores them; the name of a single one is empty.
+    cascade : config.Cascade, optional
+        What the second of two networks sees.
 
     Returns
     -------
@@ -80,26 +88,36 @@ def score_partition(reader: Reader, start: int, stop: int, network: "Network") -
         If the GPU failed.
     """
     status = np.array(reader.column("status", start, stop), np.uint8)
-    logits = np.full(stop - start, np.nan, np.float32)
-    batches = _batches(reader, start, status == Status.OK, network.batch_size)
-    staged = ((rows, network.stage(image, step)) for rows, image, step in batches)
-    device_seconds = waited_seconds = 0.0
-    asked = time.perf_counter()
-    for rows, batch in _ahead(staged, AHEAD):
-        waited_seconds += time.perf_counter() - asked
-        with _device:
-            began = time.perf_counter()
-            logits[rows] = network.score(batch)
-            device_seconds += time.perf_counter() - began
-        asked = time.perf_counter()
-    waited_seconds += time.perf_counter() - asked  # for the news that there is no more
-    bad = (status == Status.OK) & ~np.isfinite(logits)
-    status[bad] = Status.NOT_FINITE
-    logits[bad] = np.nan
+    went = _Went()
+    ok = status == Status.OK
+    if cascade is None:
+        logits = _logits(reader, start, ok, networks, went)
+    else:
+        small, large = networks
+        logits = _logits(reader, start, ok, {small: networks[small]}, went)
+        seen = _best(logits[small], ok & np.isfinite(logits[small]), cascade)
+        status[ok & np.isfinite(logits[small]) & ~seen] = Status.SET_ASIDE
+        logits |= _logits(reader, start, seen, {large: networks[large]}, went)
+    for values in logits.values():
+        status[(status == Status.OK) & ~np.isfinite(values)] = Status.NOT_FINITE
+        values[~np.isfinite(values)] = np.nan
     ids = reader.column("object_id", start, stop)
     ids = ids if ids.dtype.kind in "iu" else ids.astype(object)  # pandas makes its text type of these, as of a target's
-    table = pd.DataFrame({"object_id": ids, "logit": logits, "status": status})
-    return Scored(table, device_seconds, waited_seconds)
+    columns = {column(name): values for name, values in logits.items()}
+    return Scored(
+        pd.DataFrame({"object_id": ids, **columns, "status": status}), went.device_seconds, went.waited_seconds
+    )
+
+
+def read(path: Path, combination: Combination) -> pd.DataFrame:
+    """Read a score table, with the ``logit`` that its targets are ranked by.
+
+    Raises
+    ------
+    OSError
+        If it is missing or damaged.
+    """
+    return combination.apply(pd.read_parquet(path))
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
@@ -107,21 +125,59 @@ def write(path: Path, table: pd.DataFrame) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = [column.name for column in SCORE_COLUMNS]
     stream = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(table[names], preserve_index=False), stream, compression="zstd")
+    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), stream, compression="zstd")
     records.write_atomically(path, stream.getvalue())
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Read a score table.
+class _Went:
+    """Where the time went."""
 
-    Raises
-    ------
-    OSError
-        If it is missing or damaged.
-    """
-    return pd.read_parquet(path, columns=[column.name for column in SCORE_COLUMNS])
+    device_seconds = waited_seconds = 0.0
+
+
+def _logits(
+    reader: Reader, start: int, wanted: NDArray[np.bool_], networks: "Mapping[str, Network]", went: _Went
+) -> dict[str, NDArray[np.float32]]:
+    """Name → logits of the wanted rows, NaN of the others; what the networks gave, finite or not."""
+    logits = {name: np.full(len(wanted), np.nan, np.float32) for name in networks}
+    batches = _batches(reader, start, wanted, max(network.batch_size for network in networks.values()))
+    asked = time.perf_counter()
+    for staged in _ahead((_staged(*batch, networks) for batch in batches), AHEAD):
+        went.waited_seconds += time.perf_counter() - asked
+        with _device:
+            began = time.perf_counter()
+            for name, rows, batch in staged:
+                logits[name][rows] = networks[name].score(batch)
+            went.device_seconds += time.perf_counter() - began
+        asked = time.perf_counter()
+    went.waited_seconds += time.perf_counter() - asked  # for the news that there is no more
+    return logits
+
+
+def _staged(
+    rows: NDArray[np.intp],
+    image: NDArray[Any],
+    step: NDArray[np.float32] | None,
+    networks: "Mapping[str, Network]",
+) -> list[tuple[str, NDArray[np.intp], Any]]:
+    """A batch brought to the device for each network, in as many as its own size needs."""
+    return [
+        (name, rows[at], network.stage(image[at], None if step is None else step[at]))
+        for name, network in networks.items()
+        for at in _cuts(len(rows), network.batch_size, network.batch_size)
+    ]
+
+
+def _best(logit: NDArray[np.float32], known: NDArray[np.bool_], cascade: Cascade) -> NDArray[np.bool_]:
+    """Which rows the second network of a cascade sees."""
+    if cascade.above is not None:
+        return known & (logit > cascade.above)
+    rows = np.flatnonzero(known)
+    n = math.ceil(len(rows) * (cascade.fraction or 0))
+    seen = np.zeros(len(logit), bool)
+    seen[rows[np.argsort(-logit[rows], kind="stable")[:n]]] = True
+    return seen
 
 
 def _batches(

@@ -18,6 +18,7 @@ LEVELS = [
         "config",
         "config_file",
         "config_paths",
+        "combination",
         "spell_out",
         "yaml_file",
         "presets",

@@ -122,7 +122,10 @@ rankin: {top: 3}
 
 def test_missing_sections_and_contradictions(tmp_path):
     assert problems(tmp_path, "run: {name: lrg}\n") == [
-        f"lrg.yaml:1:1: '{name}' is required" for name in ("catalogue", "images", "cutouts", "model")
+        f"lrg.yaml:1:1: '{name}' is required" for name in ("catalogue", "images", "cutouts")
+    ]
+    assert problems(tmp_path, MINIMAL.replace("model: {path: loopback}", "")) == [
+        "lrg.yaml:1:1: give 'model' (one) or 'models' (several, by name), one of them"
     ]
     assert problems(tmp_path, MINIMAL.replace("cutouts: {bands: [g, r]", "cutouts: {bands: [g, i]")) == [
         "lrg.yaml:1:1: cutouts.bands has 'i', which is not in images.bands (g, r)"
@@ -134,8 +137,8 @@ def test_missing_sections_and_contradictions(tmp_path):
     [
         (
             "",
-            "lrg.yaml:1:1: expected sections (run, survey, catalogue, selection, images, cutouts, model, ranking, resources), "
-            "found none",
+            "lrg.yaml:1:1: expected sections (run, survey, catalogue, selection, images, cutouts, model, models, "
+            "cascade, ranking, resources), found none",
         ),
         ("run: {name: a\n", "lrg.yaml:2:1: not valid YAML: expected ',' or '}', but got '<stream end>'"),
         ("run: {name: a}\nrun: {name: b}\n", "lrg.yaml:2:1: key 'run' stands twice, first at lrg.yaml:1:1"),

@@ -451,7 +451,7 @@ def test_parity_cutouts_tell_a_network_that_is_not_what_it_was(tmp_path, network
     images[1, 2, 3] = np.nan
     expected = linear(np.nan_to_num(images, nan=0.0))[:, 0].astype(np.float32)
     folder = with_parity(package(tmp_path / "lens", networks), images, expected)
-    found = model_check.describe(config(folder))
+    found = model_check.describe(config(folder))[""]
     assert found["parity"]["n"] == 5 and found["parity"]["difference"] < 1e-5
     assert " by " + str(folder / "model.yaml") + ", input 8 x 8 x 2, logit, " in model_check.line(found)
     assert model_check.line(found).endswith("; 5 parity cutouts agree to " + f"{found['parity']['difference']:.1g}")

@@ -173,11 +173,11 @@ def test_a_gpu_that_fails_costs_its_worker_and_one_try(survey, tmp_path, monkeyp
         "    from survey_scan import scores\n"
         "    from survey_scan.models import DeviceLost\n"
         "    whole = scores.score_partition\n"
-        "    def score_partition(reader, start, stop, network):\n"
+        "    def score_partition(reader, start, stop, networks, cascade):\n"
         "        if start == 5 * 256 and not os.path.exists(os.environ['FAILED']):\n"
         "            open(os.environ['FAILED'], 'w').close()\n"
         "            raise DeviceLost('CUDA_ERROR_ECC_UNCORRECTABLE')\n"
-        "        return whole(reader, start, stop, network)\n"
+        "        return whole(reader, start, stop, networks, cascade)\n"
         "    scores.score_partition = score_partition\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from survey_scan import models, scores, store
+from survey_scan.cli import main
 from survey_scan.config import Cutouts as Spec
 from survey_scan.config import Model
 from survey_scan.demo.train import NETWORK
@@ -36,7 +38,7 @@ def score(reader: store.Reader, model: Model) -> pd.DataFrame:
     said = reader.attributes
     network = models.load(model, list(said["bands"]), said["size"], said["dtype"])
     edges = [*range(0, reader.n_targets, said["partition"]), reader.n_targets]
-    parts = [scores.score_partition(reader, a, b, network).table for a, b in itertools.pairwise(edges)]
+    parts = [scores.score_partition(reader, a, b, {"": network}).table for a, b in itertools.pairwise(edges)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -110,3 +112,30 @@ def test_scores_are_the_same_whatever_the_batch_the_padding_and_the_partition(tm
         assert np.isfinite(table["logit"]).tolist() == (status == 0).tolist()
         np.testing.assert_allclose(table["logit"], found[0]["logit"], rtol=1e-5, atol=1e-5)
     assert found[0]["logit"].std() > 0.5
+
+
+def test_model_score_scores_a_store_without_a_scan(tmp_path):
+    flux, status = galaxies(300), np.zeros(300, np.uint8)
+    status[7] = Status.MISSING
+    reader = stored(tmp_path / "set" / "cutouts.zarr", flux, ["g", "r", "i"], status)
+    out = tmp_path / "scores.parquet"
+    words = ["model", "score", str(NETWORK), str(tmp_path / "set"), "--out", str(out)]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"scored         299 of 300 cutouts of {tmp_path}/set, ")
+    assert result.output.endswith(f"wrote          {out}; against labels: survey_scan evaluate {out} --labels FILE\n")
+    pd.testing.assert_frame_equal(pd.read_parquet(out), score(reader, Model(path=str(NETWORK))))
+    eight = CliRunner().invoke(main, [*words, "--views", "8"], catch_exceptions=False)
+    assert eight.exit_code == 0, eight.output
+    network = models.load(Model(path=str(NETWORK), views=8), ["g", "r", "i"], 45, "float32")
+    np.testing.assert_array_equal(pd.read_parquet(out)["logit"][8:20], network.logits(flux[8:20]))
+
+
+def test_model_score_says_what_is_wrong(tmp_path):
+    stored(tmp_path / "c.zarr", galaxies(3)[:, :20, :20], ["g", "r", "i"], np.zeros(3, np.uint8))
+    for store_path, message in (
+        (tmp_path / "c.zarr", f"{NETWORK} expects cutouts of 45 × 45 pixels; cutouts.size is 20. "),
+        (tmp_path / "none", f"{tmp_path}/none/cutouts.zarr "),
+    ):
+        result = CliRunner().invoke(main, ["model", "score", str(NETWORK), str(store_path), "--out", str(tmp_path / "o")])
+        assert result.exit_code == 2 and result.output.startswith(message), result.output

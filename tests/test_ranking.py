@@ -156,7 +156,7 @@ def test_finish_leaves_candidates_failures_and_the_record(tmp_path):
     run, done = written(tmp_path, [[1.0, np.nan, 3.0], [0.5, 0.25], [np.nan]])
     run.targets(1).unlink()  # without failures: not read
     rule = Ranking(top=2)
-    pairs = [(pd.read_parquet(run.targets(0)), scores.read(run.scores(0)))]
+    pairs = [(pd.read_parquet(run.targets(0)), pd.read_parquet(run.scores(0)))]
     best = ranking.merge([ranking.top(*pair, rule) for pair in pairs], rule)
     ranking.finish(run, best, done, {"scores": "abc"})
     assert pd.read_parquet(run.candidates_parquet)["object_id"].tolist() == [2, 0]
@@ -169,7 +169,7 @@ def test_finish_leaves_candidates_failures_and_the_record(tmp_path):
 
 def test_a_ranking_that_fails_leaves_no_record(tmp_path):
     run, done = written(tmp_path, [[1.0, np.nan]])
-    best = ranking.top(pd.read_parquet(run.targets(0)), scores.read(run.scores(0)), Ranking())
+    best = ranking.top(pd.read_parquet(run.targets(0)), pd.read_parquet(run.scores(0)), Ranking())
     ranking.finish(run, best, done, {"scores": "abc"})
     before = run.failures.read_bytes()
     run.targets(0).unlink()

@@ -80,7 +80,7 @@ def test_every_target_gets_a_row_and_only_good_ones_a_logit(tmp_path, dtype):
     reader = stored(tmp_path / "c.zarr", pattern(n), status, np.arange(n) * 3 + 1, dtype)
     network = models.load(LOOPBACK, BANDS, SIZE, dtype)
     for start, stop in ((0, 512), (512, n)):
-        table = scores.score_partition(reader, start, stop, network).table
+        table = scores.score_partition(reader, start, stop, {"": network}).table
         assert list(table.columns) == ["object_id", "logit", "status"]
         assert table["logit"].dtype == np.float32 and table["status"].dtype == np.uint8
         assert table["object_id"].tolist() == [i * 3 + 1 for i in range(start, stop)]
@@ -97,7 +97,7 @@ def test_a_network_scores_a_store_as_it_scores_its_pixels(tmp_path, networks_fol
     reader = stored(tmp_path / "c.zarr", pattern(n), status, np.arange(n), "int16")
     path = str(networks_folder["convolutional.keras"])
     table = scores.score_partition(
-        reader, 0, n, models.load(Model(path=path, batch_size=64), BANDS, SIZE, "int16")
+        reader, 0, n, {"": models.load(Model(path=path, batch_size=64), BANDS, SIZE, "int16")}
     ).table
     again = models.load(Model(path=path, batch_size=64), BANDS, SIZE, "float32").logits(reader.pixels(0, n))
     np.testing.assert_array_equal(table["logit"], np.where(status == 0, again, np.nan))
@@ -117,7 +117,7 @@ def test_any_statuses_and_batches_give_each_row_its_own_logit(data, n, first_chu
     status = np.zeros(start + n, np.uint8)
     status[random.random(start + n) < bad] = Status.BAD_PIXELS
     reader, network = Rows(status), Watched(batch)
-    table = scores.score_partition(reader, start, start + n, network).table
+    table = scores.score_partition(reader, start, start + n, {"": network}).table
     expected = np.arcsinh(np.arange(start, start + n, dtype=float)).astype(np.float32)
     expected[status[start:] != 0] = np.nan
     np.testing.assert_array_equal(table["logit"], expected)
@@ -145,7 +145,7 @@ def test_the_next_batches_are_read_while_one_is_on_the_device_but_no_more():
         assert len(reader.reads) == wanted
 
     network = Watched(CHUNK_ROWS, wait_for_reader)
-    scores.score_partition(reader, 0, 20 * CHUNK_ROWS, network)
+    scores.score_partition(reader, 0, 20 * CHUNK_ROWS, {"": network})
     assert len(network.sizes) == 20
 
 
@@ -153,7 +153,7 @@ def test_the_next_batches_are_read_while_one_is_on_the_device_but_no_more():
 def test_a_damaged_chunk_ends_the_partition_and_its_thread(fail_at):
     before = threading.active_count()
     with pytest.raises(RunError, match="partition 0 is damaged"):
-        scores.score_partition(Rows(np.zeros(2000, np.uint8), fail_at), 0, 2000, Watched(100))
+        scores.score_partition(Rows(np.zeros(2000, np.uint8), fail_at), 0, 2000, {"": Watched(100)})
     assert threading.active_count() == before
 
 
@@ -163,7 +163,7 @@ def test_a_failing_network_ends_the_partition_and_its_thread():
 
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="device lost"):
-        scores.score_partition(Rows(np.zeros(2000, np.uint8)), 0, 2000, Watched(100, fail))
+        scores.score_partition(Rows(np.zeros(2000, np.uint8)), 0, 2000, {"": Watched(100, fail)})
     assert threading.active_count() == before
 
 
@@ -173,11 +173,13 @@ def test_threads_that_share_a_network_and_a_store_get_the_bits_of_one(tmp_path, 
     reader = stored(tmp_path / "c.zarr", pattern(1024), status, np.arange(1024), "int16")
     path = str(networks_folder["convolutional.keras"])
     network = models.load(Model(path=path, batch_size=64), BANDS, SIZE, "int16")
-    alone = [scores.score_partition(reader, start, start + 512, network).table for start in (0, 512)]
+    alone = [scores.score_partition(reader, start, start + 512, {"": network}).table for start in (0, 512)]
     assert not np.array_equal(alone[0]["logit"], alone[1]["logit"], equal_nan=True)
     with ThreadPoolExecutor(2) as pool:
         for _ in range(4):
-            both = pool.map(lambda start: scores.score_partition(reader, start, start + 512, network).table, (0, 512))
+            both = pool.map(
+                lambda start: scores.score_partition(reader, start, start + 512, {"": network}).table, (0, 512)
+            )
             for one, several in zip(alone, both, strict=True):
                 pd.testing.assert_frame_equal(several, one, check_exact=True)
 
@@ -194,7 +196,8 @@ def test_one_thread_at_a_time_holds_the_device_and_the_time_is_its_own():
     with ThreadPoolExecutor(2) as pool:
         found = list(
             pool.map(
-                lambda _: scores.score_partition(Rows(np.zeros(500, np.uint8)), 0, 500, Watched(100, use_device)), "ab"
+                lambda _: scores.score_partition(Rows(np.zeros(500, np.uint8)), 0, 500, {"": Watched(100, use_device)}),
+                "ab",
             )
         )
     elapsed = time.perf_counter() - began
@@ -209,7 +212,9 @@ def test_waiting_for_pixels_is_counted_apart():
             return super().read(start, stop)
 
     began = time.perf_counter()
-    scored = scores.score_partition(Slow(np.zeros(3 * CHUNK_ROWS, np.uint8)), 0, 3 * CHUNK_ROWS, Watched(CHUNK_ROWS))
+    scored = scores.score_partition(
+        Slow(np.zeros(3 * CHUNK_ROWS, np.uint8)), 0, 3 * CHUNK_ROWS, {"": Watched(CHUNK_ROWS)}
+    )
     elapsed = time.perf_counter() - began
     assert scored.waited_seconds > 0.25  # nearly all of the three reads: the network takes no time
     assert scored.waited_seconds + scored.device_seconds <= elapsed
@@ -224,7 +229,7 @@ def test_no_finite_logit_is_a_status(tmp_path):
 
     status = np.zeros(300, np.uint8)
     status[250] = Status.MISSING
-    table = scores.score_partition(Rows(status), 0, 300, Odd(300)).table
+    table = scores.score_partition(Rows(status), 0, 300, {"": Odd(300)}).table
     assert table["status"].tolist()[:5] == [0, 7, 7, 7, 0] and table["status"][250] == Status.MISSING
     assert np.array_equal(np.isfinite(table["logit"]), table["status"] == 0)
     assert not np.isinf(table["logit"]).any()
@@ -232,7 +237,7 @@ def test_no_finite_logit_is_a_status(tmp_path):
 
 def test_nothing_to_score(tmp_path):
     reader = Rows(np.full(300, Status.MISSING, np.uint8))
-    table = scores.score_partition(reader, 0, 300, Watched(100)).table
+    table = scores.score_partition(reader, 0, 300, {"": Watched(100)}).table
     assert reader.reads == [] and table["logit"].isna().all() and len(table) == 300
 
 
@@ -244,14 +249,14 @@ def test_a_table_is_read_as_it_was_written_and_is_the_same_bytes_each_time(tmp_p
     scores.write(one, table)
     scores.write(two, table.copy())
     assert one.read_bytes() == two.read_bytes()
-    pd.testing.assert_frame_equal(scores.read(one), table)
+    pd.testing.assert_frame_equal(pd.read_parquet(one), table)
     pd.testing.assert_frame_equal(pd.read_parquet(one), table)
 
 
 def test_text_ids_go_from_the_store_into_the_table(tmp_path):
     ids = np.array([f"J{i:04d}" for i in range(300)], object)
     reader = stored(tmp_path / "c.zarr", pattern(300), np.zeros(300, np.uint8), ids)
-    table = scores.score_partition(reader, 0, 300, models.load(LOOPBACK, BANDS, SIZE, "float32")).table
+    table = scores.score_partition(reader, 0, 300, {"": models.load(LOOPBACK, BANDS, SIZE, "float32")}).table
     scores.write(tmp_path / "part.parquet", table)
     assert pd.read_parquet(tmp_path / "part.parquet")["object_id"].tolist() == ids.tolist()
     assert table["object_id"].equals(pd.DataFrame({"object_id": ids.tolist()})["object_id"])
@@ -264,13 +269,15 @@ def test_no_score_changes_without_a_new_version(tmp_path, networks_folder):
     status = np.zeros(300, np.uint8)
     status[17] = Status.BAD_PIXELS
     reader = stored(tmp_path / "c.zarr", image, status, np.arange(300), "int16")
-    table = scores.score_partition(reader, 0, 300, models.load(LOOPBACK, BANDS, SIZE, "int16")).table
+    table = scores.score_partition(reader, 0, 300, {"": models.load(LOOPBACK, BANDS, SIZE, "int16")}).table
     rounded = np.rint(table["logit"].fillna(-99).to_numpy(float) * 1e4).astype(int).tolist()
     digest = hashlib.sha256(repr((rounded, table["status"].tolist())).encode()).hexdigest()[:16]
     path = str(networks_folder["sigmoid.keras"])
     model = Model(
         path=path, batch_size=64, nan_fill=0.25, normalisation=[{"step": "scale", "offset": [0.5, 1.0], "scale": 2.0}]
     )
-    logits = scores.score_partition(reader, 0, 300, models.load(model, BANDS, SIZE, "int16")).table["logit"].to_numpy()
+    logits = (
+        scores.score_partition(reader, 0, 300, {"": models.load(model, BANDS, SIZE, "int16")}).table["logit"].to_numpy()
+    )
     assert (scores.SCORES_VERSION, digest) == (1, "20a314a603d0b135")
     np.testing.assert_allclose(logits[[0, 5, 17, 299]], [1.31052, -0.90518, np.nan, -1.85825], atol=2e-5)

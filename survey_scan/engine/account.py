@@ -103,11 +103,16 @@ def closing(run: RunDirectory, standing: Standing, say: Say) -> None:
     n = counts(run, standing)
     flow = pd.read_csv(run.cut_flow)
     removed, planned = int(flow["removed"].sum()), n["planned"]
-    flagged = {Status(code): n for code, n in standing.status_counts("scores").items() if code != Status.OK}
+    aside = n["set_aside"]
+    flagged = {
+        Status(code): n
+        for code, n in standing.status_counts("scores").items()
+        if code not in (Status.OK, Status.SET_ASIDE)
+    }
     account = (
         (n["catalogue"], n["selected"] + removed),
         (planned, n["cutouts_ok"] + sum(n["cutouts_flagged"].values())),
-        (planned, n["scored"] + sum(flagged.values())),
+        (planned, n["scored"] + aside + sum(flagged.values())),
     )
     for whole, parts in account:
         if whole != parts:
@@ -119,7 +124,11 @@ def closing(run: RunDirectory, standing: Standing, say: Say) -> None:
         say(f"            and {len(texts) - SHOWN_PROBLEMS:,} more: survey_scan status {run} --json")
     say(f"account     catalogue {n['catalogue']:,} = selected {n['selected']:,} + cut {removed:,}")
     word = "selected" if planned == n["selected"] else "planned"
-    say(f"            {word} {planned:,} = scored {n['scored']:,} + flagged {sum(flagged.values()):,}")
+    middle = f" + set aside {aside:,}" if aside else ""
+    say(f"            {word} {planned:,} = scored {n['scored']:,}{middle} + flagged {sum(flagged.values()):,}")
+    if aside:
+        seen = n["scored"] + flagged.get(Status.NOT_FINITE, 0)
+        say(f"cascade     its second network saw {seen:,} of {seen + aside:,} targets ({seen / (seen + aside):.1%})")
     for status, number in sorted(flagged.items()):
         say(f"              {number:>13,}  {status.reason} (status {int(status)})")
     if flagged:
@@ -136,6 +145,7 @@ COUNTS = (
     "cutouts_flagged",
     "scored",
     "unscored",
+    "set_aside",
     "candidates",
 )
 
@@ -153,6 +163,7 @@ def counts(run: RunDirectory, standing: state.Standing) -> dict[str, Any]:
         "cutouts_flagged": {str(int(code)): n for code, n in sorted(cut.items()) if code != Status.OK},
         "scored": scored[Status.OK],
         "unscored": sum(standing.targets.values()) - scored[Status.OK],
+        "set_aside": scored[Status.SET_ASIDE],
         "candidates": ranked["candidates"] if ranked else 0,
     }
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-def check(config: Config, run: RunDirectory, client: "Client", backend: str | None) -> None:
+def check(config: Config, run: RunDirectory, client: "Client") -> None:
     """Refuse a cluster with a worker that does not see the images, the network or the run directory, or lacks its GPU.
 
     Parameters
@@ -24,8 +24,6 @@ def check(config: Config, run: RunDirectory, client: "Client", backend: str | No
         Where workers write.
     client : Client
         Of the cluster.
-    backend : str or None
-        What networks run on; None if there is no network.
 
     Raises
     ------
@@ -34,8 +32,7 @@ def check(config: Config, run: RunDirectory, client: "Client", backend: str | No
     """
     on_disk = config.images.files and not is_remote(config.images.files)
     paths = [str(run), *([_fixed_part(config.images.files)] if on_disk else [])]
-    if config.model.path != "loopback":
-        paths.append(config.model.path)
+    paths += [model.path for model in config.networks.values() if model.path != "loopback"]
     lacking: dict[str, set[str]] = {}
     for host, missing in client.run(worker.missing, paths).values():
         for path in missing:
@@ -46,8 +43,8 @@ def check(config: Config, run: RunDirectory, client: "Client", backend: str | No
             f"{'; '.join(lines)}. Put the files where every node of the cluster sees them (a shared file system), "
             "mount it in the container, or leave these nodes out (sbatch --exclude)."
         )
-    if backend is not None:
-        problems = {host: text for host, text in client.run(worker.gpu_problem, backend).values() if text}
+    if config.backend is not None:
+        problems = {host: text for host, text in client.run(worker.gpu_problem, config.backend).values() if text}
         if problems:
             raise ResourceError(f"{_hosts(set(problems))}: {next(iter(problems.values()))}")
 

@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,14 +142,13 @@ def _run(
         return
     if config.images.service is not None and (standing is None or standing.todo["cutouts"]):
         service_http.login(config.images.service)  # else the first partition would say it
-    network: dict[str, Any] | None = None
+    needed = 0
     if not options.plan_only and (standing is None or standing.todo["scores"]):
-        network = model_check.describe(config, None if standing is None else state.plan_facts(run))
-        say(f"network     {model_check.line(network)}")
-        for warning in network["warnings"]:
-            say(f"warning     {warning}")
-    backend = None if config.model.path == "loopback" else config.model.backend
-    with connect(profile, config.resources, run.logs, say, backend) as cluster:
+        networks = model_check.describe(config, None if standing is None else state.plan_facts(run))
+        for line in model_check.lines(config, networks):
+            say(line)
+        needed = model_check.projected_bytes(networks)
+    with connect(profile, config.resources, run.logs, say, config.backend) as cluster:
         client, watching = cluster.client, Watching(run, cluster)
         say(f"workers     {cluster.text}")
         say(f"dashboard   {client.dashboard_link or 'none'}")
@@ -157,7 +158,7 @@ def _run(
             say(f"            from your own machine: {cluster.ssh}")
         try:
             with minding(cluster):
-                nodes.check(config, run, client, backend)
+                nodes.check(config, run, client)
                 watching.stage("plan")
                 if standing is None:
                     events.write("stage", stage="plan")
@@ -165,7 +166,7 @@ def _run(
                         say(f"warning     {line}")
                     standing = state.standing(run, config)
                 account.plan(run, say)
-                memory.check(config, run, network["projected_bytes"] if network else 0, client)
+                memory.check(config, run, needed, client)
                 if options.plan_only:
                     return
                 for line in model_check.agree(config, state.plan_facts(run)):
@@ -269,12 +270,13 @@ def _effect(
     cluster: Cluster, config: Config, run: RunDirectory, standing: Standing, say: Callable[[str], None]
 ) -> None:
     """Print what another precision than float32, or XLA, does to the logits of some cutouts of this run."""
-    if config.model.path == "loopback" or (config.model.precision == "float32" and not config.model.jit):
+    if all(m.path == "loopback" or (m.precision == "float32" and not m.jit) for m in config.networks.values()):
         return
     first = min(standing.todo["scores"])
     demand = pools.find(cluster.client).demand("scores")
-    line = cluster.client.submit(tasks.effect, str(run), first, key="effect", pure=False, resources=demand).result()
-    if line:
+    for line in cluster.client.submit(
+        tasks.effect, str(run), first, key="effect", pure=False, resources=demand
+    ).result():
         say(f"effect      {line}")
 
 
@@ -310,6 +312,9 @@ def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client 
     """
     numbers = standing.partitions["partition"].tolist()
     groups = [numbers[i : i + RANK_GROUP] for i in range(0, len(numbers), RANK_GROUP)]
+    if config.ranking.combine == "mean_rank":
+        counted = [_call(client, "ranks", i, tasks.ranks, str(run), group) for i, group in enumerate(groups)]
+        reduce(add, (one if client is None else one.result() for one in counted)).write(run.ranks)
     tables: list[Any] = [_call(client, "rank", i, tasks.top, str(run), group) for i, group in enumerate(groups)]
     level = 0
     while len(tables) > 1:
@@ -317,7 +322,7 @@ def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client 
         parts = [tables[i : i + MERGE_FAN_IN] for i in range(0, len(tables), MERGE_FAN_IN)]
         tables = [_call(client, f"rank-merge{level}", i, tasks.merge, str(run), part) for i, part in enumerate(parts)]
     best = tables[0].result() if client is not None else tables[0]
-    ranking.finish(run, best, standing.done["scores"], standing.ranking_key)
+    ranking.finish(run, best, standing.done["scores"], standing.ranking_key, list(config.models or ()))
 
 
 def _call(client: "Client | None", name: str, number: int, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from survey_scan import records
+from survey_scan.combination import Combination, Ranks
 from survey_scan.config import Config, Images, Model
 from survey_scan.errors import ModelError, RunError
 from survey_scan.identity import Key, digest, digest_path, explain
@@ -26,7 +27,7 @@ _NO_RESULT: dict[str, set[str]] = {
     "selection": {"paper", "box"},
 }
 #: Keys that came later, and count only where they are given: what was done without them is still the same.
-_LATER: dict[str, set[str]] = {"cutouts": {"zero_point"}, "images": {"service"}}
+_LATER: dict[str, set[str]] = {"cutouts": {"zero_point"}, "images": {"service"}, "ranking": {"combine"}}
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,12 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     partitions = read_partitions(run)
     images = _image_digests(run, config.images, config.cutouts.bands, partitions)
     spec = digest([_section(config, "images"), _section(config, "cutouts")])
-    model = model_key(config.model, config.cutouts.bands, config.cutouts.size)
+    models = models_key(config)
     keys: dict[Stage, dict[int, Key]] = {"cutouts": {}, "scores": {}}
     for p, targets, image in zip(partitions["partition"].tolist(), partitions["targets_digest"], images, strict=True):
         cut = {"targets": str(targets), "images": image, "spec": spec, "code": str(CUTOUTS_VERSION)}
         keys["cutouts"][p] = cut
-        keys["scores"][p] = {"cutouts": digest(cut), **model, "code": str(SCORES_VERSION)}
+        keys["scores"][p] = {"cutouts": digest(cut), **models, "code": str(SCORES_VERSION)}
     done: dict[Stage, dict[int, dict[str, Any]]] = {"cutouts": {}, "scores": {}}
     todo: dict[Stage, dict[int, list[str]]] = {"cutouts": {}, "scores": {}}
     for stage in STAGES:
@@ -122,6 +123,16 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     return Standing(partitions, keys, done, todo, ranking_key, ranking_todo)
 
 
+def models_key(config: Config) -> Key:
+    """What of the networks changes the scores: :func:`model_key`, of several one each under its name, and the cascade."""
+    spec = config.cutouts
+    key: Key = {}
+    for name, model in config.networks.items():
+        own = model_key(model, spec.bands, spec.size)
+        key |= {f"{part} {name}".rstrip(): value for part, value in own.items()}
+    return key | ({"cascade": digest(config.cascade.model_dump())} if config.cascade is not None else {})
+
+
 def model_key(model: Model, bands: Sequence[str], size: int) -> Key:
     """What of a network changes the scores of cutouts of such bands and size.
 
@@ -145,7 +156,26 @@ def model_key(model: Model, bands: Sequence[str], size: int) -> Key:
         file = digest_path(package.network)
     except OSError as error:
         raise ModelError(f"model.path: {model.path} cannot be read: {error.strerror}. Set model.path.") from None
-    return {"model": file, "contract": package.digest(Cutouts(tuple(bands), size), model.precision)}
+    return {"model": file, "contract": package.digest(Cutouts(tuple(bands), size), model.precision, model.views)}
+
+
+def combination(run: RunDirectory, config: Config) -> Combination:
+    """How the networks' logits of a run become the one its targets are ranked by.
+
+    Raises
+    ------
+    RunError
+        If that takes the ranks of the whole run, and it is not ranked.
+    """
+    ranks = None
+    if config.ranking.combine == "mean_rank":
+        try:
+            ranks = Ranks.read(run.ranks)
+        except FileNotFoundError:
+            raise RunError(
+                f"{run} is not ranked, which the mean of ranks takes. Run 'survey_scan run' first."
+            ) from None
+    return Combination(config, ranks)
 
 
 def read_manifest(run: RunDirectory) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The order is always: forget the record, write the data, write the record. What t
 run, the number of the partition and its key; pixels and scores stay on disk.
 """
 
+import json
 import os
 import resource
 import shutil
@@ -12,7 +13,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,7 +26,8 @@ from numpy.typing import NDArray
 from survey_scan import ranking, records, store
 from survey_scan import scores as scoring
 from survey_scan.cluster import worker
-from survey_scan.config import CHUNK_ROWS, Config, Model
+from survey_scan.combination import Ranks
+from survey_scan.config import CHUNK_ROWS, Config, Cutouts, Model
 from survey_scan.config_file import load
 from survey_scan.cutouts import cut_partition
 from survey_scan.engine import state
@@ -106,20 +109,18 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
     records.forget(record)
     targets = pd.read_parquet(run.targets(partition), columns=["object_id"])
     spec = config.cutouts
-    network = _network(
-        config.model.model_dump_json(), tuple(spec.bands), spec.size, spec.dtype, key["model"], key["contract"]
-    )
+    networks = _networks(config.model_dump_json(include=_NETWORKS), tuple(sorted(_of_networks(key).items())))
     start = partition * spec.partition
     try:
-        scored = scoring.score_partition(store.Reader(run.store), start, start + len(targets), network)
+        scored = scoring.score_partition(store.Reader(run.store), start, start + len(targets), networks, config.cascade)
     except DeviceLost as error:
         _leave(f"scores {partition:05d}: the GPU failed: {error}")
     scoring.write(run.scores(partition), scored.table)
     facts = {
         "targets": len(scored.table),
         "status": _count(scored.table["status"].to_numpy()),
-        "logits": bins.count(scored.table["logit"].to_numpy()),
-        "device": network.describe().get("device", "CPU"),
+        "logits": bins.count(scored.table.filter(regex="^logit").to_numpy()[:, -1]),
+        "device": next(iter(networks.values())).describe()["device"],
         "device_seconds": round(scored.device_seconds, 3),
         "waited_seconds": round(scored.waited_seconds, 3),
         **_facts(began),
@@ -128,8 +129,8 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
     return facts
 
 
-def effect(path: str, partition: int) -> str | None:
-    """What the network's precision and compilation do to the logits of real cutouts, in a line; None if they are plain."""
+def effect(path: str, partition: int) -> list[str]:
+    """What the networks' precision and compilation do to the logits of real cutouts, a line each; none of plain ones."""
     from survey_scan.models import effect
 
     run, config = RunDirectory(Path(path)), _config(path)
@@ -140,22 +141,31 @@ def effect(path: str, partition: int) -> str | None:
     )
     ok = np.flatnonzero(np.asarray(reader.column("status", start, stop)) == Status.OK)[:CHUNK_ROWS]
     if not len(ok):
-        return None
+        return []
     stored = reader.read(start, start + int(ok[-1]) + 1)
     step = None if stored.step is None else stored.step[ok]
-    found = effect.measure(
-        config.model, list(spec.bands), spec.size, spec.dtype, stored.image[ok], step, worker.device()
-    )
-    return effect.line(found) if found else None
+    lines = []
+    for name, model in config.networks.items():
+        found = effect.measure(model, spec.bands, spec.size, spec.dtype, stored.image[ok], step, worker.device())
+        lines += [f"{name}: {effect.line(found)}".removeprefix(": ")] if found else []
+    return lines
 
 
 def top(path: str, partitions: list[int]) -> pd.DataFrame:
     """The best targets of some partitions, at most as many as there will be candidates."""
     run, config = RunDirectory(Path(path)), _config(path)
+    combination = state.combination(run, config)
     best = [
-        ranking.top(pd.read_parquet(run.targets(p)), pd.read_parquet(run.scores(p)), config.ranking) for p in partitions
+        ranking.top(pd.read_parquet(run.targets(p)), scoring.read(run.scores(p), combination), config.ranking)
+        for p in partitions
     ]
     return ranking.merge(best, config.ranking)
+
+
+def ranks(path: str, partitions: list[int]) -> Ranks:
+    """How the networks' logits of some partitions are distributed."""
+    run, names = RunDirectory(Path(path)), list(_config(path).networks)
+    return reduce(add, (Ranks.of(pd.read_parquet(run.scores(p)), names) for p in partitions))
 
 
 def merge(path: str, tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -167,20 +177,40 @@ def _config(path: str) -> Config:
     return load(RunDirectory(Path(path)).config_resolved)
 
 
-def _network(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str, contract: str) -> "Network":
-    """The network, loaded once a process and again only when its file, its contract or its section changes."""
-    with _loading:  # by the first of two tasks that need it at once
-        return _load(section, bands, size, dtype, sha, contract)
+#: What of a configuration says which networks there are and which cutouts they are given.
+_NETWORKS = {"model", "models", "cutouts"}
+
+
+def _of_networks(key: Key) -> Key:
+    """The parts of a scores key that are the networks' own."""
+    return {name: value for name, value in key.items() if name.partition(" ")[0] in ("model", "contract")}
+
+
+def _networks(sections: str, key: tuple[tuple[str, str], ...]) -> "dict[str, Network]":
+    """The networks by name, loaded once a process and again only when a file, a contract or a section changes."""
+    with _loading:  # by the first of two tasks that need them at once
+        return _load(sections, key)
 
 
 @lru_cache(maxsize=1)
-def _load(section: str, bands: tuple[str, ...], size: int, dtype: str, sha: str, contract: str) -> "Network":
+def _load(sections: str, key: tuple[tuple[str, str], ...]) -> "dict[str, Network]":
     from survey_scan import models
 
-    model = Model.model_validate_json(section)
-    if state.model_key(model, bands, size) != {"model": sha, "contract": contract}:
-        raise ModelError(f"{model.path} changed while the scan was running. Run again: its targets are scored anew.")
-    return models.load(model, list(bands), size, dtype, worker.device())
+    said = json.loads(sections)
+    spec = Cutouts.model_validate_json(json.dumps(said["cutouts"]))
+    named = {"": said["model"]} if said["model"] else said["models"]
+    networks = {}
+    for name, section in named.items():
+        model = Model.model_validate_json(json.dumps(section))
+        now = {
+            f"{part} {name}".rstrip(): value for part, value in state.model_key(model, spec.bands, spec.size).items()
+        }
+        if not now.items() <= dict(key).items():
+            raise ModelError(
+                f"{model.path} changed while the scan was running. Run again: its targets are scored anew."
+            )
+        networks[name] = models.load(model, spec.bands, spec.size, spec.dtype, worker.device())
+    return networks
 
 
 def _memory(partition: int, size: int, bands: int) -> NDArray[np.float32]:

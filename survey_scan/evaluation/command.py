@@ -11,7 +11,7 @@ from survey_scan.evaluation import markdown as tables_of_markdown
 from survey_scan.evaluation import words
 from survey_scan.evaluation.sample import match
 from survey_scan.evaluation.summary import Settings, summarise
-from survey_scan.evaluation.tables import read_labels, read_scores
+from survey_scan.evaluation.tables import Labels, members, read_labels, read_scores
 
 
 def run(
@@ -63,6 +63,8 @@ def run(
     asked: Sequence[str | None] = columns or [None] * len(scores)
     read = [read_scores(path, column) for path, column in zip(scores, asked, strict=True)]
     found = summarise([(s.path, s.column) for s in read], (known.path, known.column), match(read, known), settings)
+    if len(scores) == 1 and not columns:  # an unequal member harms a combination: show what each is worth
+        found["members"] = [_member(scores[0], column, known, settings) for column in members(scores[0])]
     written = _write(found, out)  # first, so that it is there however much of the following is read
     if markdown is not None:
         command = _command(scores, labels, columns, settings, markdown)
@@ -73,6 +75,13 @@ def run(
     for line in written:
         say(line)
     return found
+
+
+def _member(path: Path, column: str, known: Labels, settings: Settings) -> dict[str, Any]:
+    """One of several networks of a run, by itself."""
+    own = read_scores(path, column)
+    found = summarise([(own.path, own.column)], (known.path, known.column), match([own], known), settings)
+    return {"column": column, **found["models"][0]}
 
 
 def _write(found: dict[str, Any], out: Path) -> list[str]:

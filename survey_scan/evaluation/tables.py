@@ -7,10 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from survey_scan import records
+from survey_scan import combination as combining
+from survey_scan import records, scores
+from survey_scan.config_file import load
 from survey_scan.errors import RunError, UserError
 from survey_scan.evaluation.files import find, has, listed, names, read
+from survey_scan.identity import Key, digest
 from survey_scan.layout import RunDirectory
+from survey_scan.schema import Status
 
 #: Columns looked for in a score table if none is named, in this order.
 SCORES = ("logit", "score")
@@ -77,13 +81,19 @@ def read_scores(path: Path, column: str | None = None) -> Scores:
         If that is not what it is.
     """
     run = RunDirectory(path)
-    files = _parts(run) if run.manifest.exists() or run.plan.exists() else [path]
+    is_run = run.manifest.exists() or run.plan.exists()
+    files = _parts(run) if is_run else [path]
     columns = names(files[0], "scores")
+    if is_run and column is None and "logit" not in columns:
+        return _combined(run, files)
     name = _score_column(columns, files[0], column)
     wanted = {"object_id": find("object_id", columns, files[0], "scores"), "score": name}
     if status := has("status", columns):
         wanted["status"] = status
     table = pd.concat([read(file, wanted, "scores") for file in files], ignore_index=True)
+    if is_run and status:  # what a cascade's first network set aside has a logit by that one
+        aside = (table["status"] == Status.SET_ASIDE) & table["score"].notna()
+        table["status"] = table["status"].where(~aside, int(Status.OK))
     ids = _identifiers(table["object_id"], path, "scores", "score")
     values = _numbers(table["score"], name, path, "scores")
     codes = np.zeros(len(table))
@@ -102,7 +112,15 @@ def read_scores(path: Path, column: str | None = None) -> Scores:
     return Scores(str(path), name, pd.DataFrame({"object_id": ids, "logit": values, "status": codes.astype(np.uint8)}))
 
 
-def read_labels(path: Path) -> Labels:
+def members(path: Path) -> list[str]:
+    """The columns with the scores of each of several networks of a run; none of anything else."""
+    run = RunDirectory(path)
+    if not run.config_resolved.exists():
+        return []
+    return [combining.column(name) for name in load(run.config_resolved).networks if name]
+
+
+def read_labels(path: Path, one_class: bool = False) -> Labels:
     """Read a table of labels.
 
     Parameters
@@ -111,6 +129,8 @@ def read_labels(path: Path) -> Labels:
         A table, or a folder of its Parquet parts, with ``object_id`` and ``label`` (1 and 0, true and false, or the names of
         :data:`LENS` and :data:`OTHER`). A truth table may do without ``label`` if its ``kind`` is ``lens`` for a lens and
         something else for all others.
+    one_class : bool
+        Whether all may be of one class.
 
     Raises
     ------
@@ -124,7 +144,7 @@ def read_labels(path: Path) -> Labels:
     table = read(path, wanted | {own: name for own, name in found.items() if name is not None}, "labels")
     ids = _identifiers(table["object_id"], path, "labels", "label")
     is_lens = _classes(table["label"], column, path)
-    if is_lens.all() or not is_lens.any():
+    if not one_class and (is_lens.all() or not is_lens.any()):
         only = "lenses" if is_lens.all() else "non-lenses"
         raise UserError(
             f"labels: {path} holds {len(table):,} {only} and nothing else. An evaluation needs both classes."
@@ -133,6 +153,29 @@ def read_labels(path: Path) -> Labels:
     known |= {own: _numbers(table[own], own, path, "labels") for own in ("theta_E", "arc_snr") if own in table}
     known |= {"kind": table["kind"].fillna("").astype(str)} if "kind" in table else {}
     return Labels(str(path), column, pd.DataFrame(known))
+
+
+def read_identifiers(path: Path, what: str) -> "pd.Series[Any]":
+    """The column ``object_id`` of a table, or of a folder of its Parquet parts.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What it is for, for messages.
+
+    Returns
+    -------
+    Series
+        int64, uint64 or object (str), each once.
+
+    Raises
+    ------
+    UserError
+        If that is not what it is.
+    """
+    table = read(path, {"object_id": find("object_id", names(path, what), path, what)}, what)
+    return _identifiers(table["object_id"], path, what, "row")
 
 
 def _parts(run: RunDirectory) -> list[Path]:
@@ -145,9 +188,25 @@ def _parts(run: RunDirectory) -> list[Path]:
     missing = sum(record is None for record in found)
     if missing or not partitions:
         raise RunError(f"{run} lacks {missing} of {len(partitions)} partitions of scores. Run 'survey_scan run' first.")
-    if len({record["key"].get("model") for record in found if record}) > 1:
+    if len({digest(_of_networks(record["key"])) for record in found if record}) > 1:
         raise RunError(f"{run} holds scores of more than one network. Run 'survey_scan run' until it is complete.")
     return [run.scores(p) for p in partitions]
+
+
+def _of_networks(key: Key) -> Key:
+    """What of a key is not that of the pixels."""
+    return {name: value for name, value in key.items() if name != "cutouts"}
+
+
+def _combined(run: RunDirectory, files: list[Path]) -> Scores:
+    """The scores of a run of several networks, by which its targets are ranked."""
+    from survey_scan.engine import state
+
+    combination = state.combination(run, load(run.config_resolved))
+    table = pd.concat([scores.read(file, combination) for file in files], ignore_index=True)
+    ids = _identifiers(table["object_id"], run.path, "scores", "score")
+    kept = {"object_id": ids, "logit": table["logit"].astype(float), "status": table["status"]}
+    return Scores(str(run), combination.words(), pd.DataFrame(kept))
 
 
 def _score_column(columns: list[str], path: Path, column: str | None) -> str:

@@ -25,6 +25,9 @@ def show(found: Found, say: Say) -> None:
         _table(_alone(models[0], settings), say)
     for line in _negatives(models[0], settings):
         say(line)
+    if found.get("members"):
+        say("")
+        _table(_members(models[0], found["members"]), say)
     for model, mark in zip(models, _marks(models), strict=True):
         say("")
         if not mark or mark == " 1":
@@ -112,6 +115,16 @@ def _alone(model: Found, settings: Found) -> list[list[str]]:
     purities |= {"TPR0": model["tpr0"]["purity"], "TPR10": model["tpr10"]["purity"]}
     for name, point in _points(model).items():
         rows.append([name, tpr(point), f"{point['false']:,}", interval(purities[name])])
+    return rows
+
+
+def _members(combined: Found, members: Sequence[Found]) -> list[list[str]]:
+    """The networks a run combines, each by itself, and what comes of them."""
+    points = {name: _points(one) for name, one in (*((m["column"], m) for m in members), ("together", combined))}
+    names = list(points["together"])
+    rows = [["each network", "AUC", *names]]
+    for name, one in (*((m["column"], m) for m in members), ("together", combined)):
+        rows.append([name, _area(one), *(f"{points[name][p]['tpr']:.3f}" for p in names)])
     return rows
 
 

@@ -24,7 +24,8 @@ class CompiledNetwork(Network):
 
     In the function, in this order: int16 counts become fluxes (``count * step``, -32768 is NaN); float32; NaN becomes
     ``nan_fill``, which is therefore in the unit of the pixels; the bands and the central pixels the network takes; the
-    normalisation; the network, in ``model.precision``; the logit, in float32.
+    normalisation; the network, in ``model.precision``; the logit, in float32. With several views of a cutout the last two
+    are done for each, and the mean of their logits is taken.
 
     A batch is always padded to the same size, so nothing is compiled twice and a cutout gets the same logit, bit by bit,
     whatever else is in its batch. Any number of threads may stage and score at once.
@@ -85,6 +86,10 @@ class CompiledNetwork(Network):
     def function(self, image: Any, step: Any = None) -> Any:
         """What is compiled, from stored pixels to logits."""
         x = prepare(image, step, self._package, self._view, self.replace)
+        logits = [self._logit(view) for view in views(x, self._model.views)]
+        return logits[0] if len(logits) == 1 else sum(logits[1:], logits[0]) / np.float32(len(logits))
+
+    def _logit(self, x: Any) -> Any:
         refusals: tuple[type[Exception], ...] = (ValueError, TypeError, *self.errors)
         try:
             output = self._file.head.forward(x)
@@ -136,6 +141,7 @@ class CompiledNetwork(Network):
             "backend": self._model.backend,
             "device": self.device[1],
             "precision": self._model.precision,
+            "views": self._model.views,
             "jit": self.jit,
             "warnings": self._readout.warnings,
         }
@@ -180,6 +186,23 @@ def prepare(image: Any, step: Any, package: Package, view: View, replace: Any) -
         inside = slice(view.margin, size - view.margin)
         x = x[:, inside, inside]
     return steps.apply(package.steps, steps.take(x, list(view.numbers)), list(view.bands))
+
+
+def views(x: Any, n: int) -> list[Any]:
+    """A batch as it is, its mirror images, and the same of its transpose: the symmetries of the square.
+
+    Parameters
+    ----------
+    x : tensor, shape (m, size, size, bands)
+    n : {1, 4, 8}
+        The batch alone; with its mirror images along x, along y and along both; all eight.
+    """
+    from keras import ops
+
+    if n == 1:
+        return [x]
+    turned = [x] if n == 4 else [x, ops.transpose(x, (0, 2, 1, 3))]
+    return [ops.flip(t, axis) if axis else t for t in turned for axis in (None, 1, 2, (1, 2))]
 
 
 def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:

@@ -46,6 +46,7 @@ class Loopback(Network):
             "backend": "numpy",
             "device": "CPU",
             "precision": "float64",
+            "views": 1,
             "warnings": [],
         }
 

@@ -141,7 +141,7 @@ class Package:
         except ValueError as error:
             raise ModelError(f"{self.key('normalisation')}: {error}") from None
 
-    def digest(self, cutouts: Cutouts, precision: str) -> str:
+    def digest(self, cutouts: Cutouts, precision: str, views: int = 1) -> str:
         """Digest of all that changes a score but the pixels and the network itself.
 
         Raises
@@ -152,7 +152,8 @@ class Package:
         view = self.view(cutouts)
         steps = [step.model_dump(mode="json") for step in self.steps]
         output = [self.output, self.column or 0, self.temperature, self.layout]
-        return digest([view.numbers, view.margin, self.nan_fill, steps, output, precision])
+        several = [views] if views > 1 else []  # what was scored before there were views is still the same
+        return digest([view.numbers, view.margin, self.nan_fill, steps, output, precision, *several])
 
 
 def open_package(model: Model) -> Package:

@@ -91,17 +91,8 @@ def choose(path: Path, network: Path, contract: Contract) -> NDArray[np.float32]
     RunError
         If there is no store.
     """
-    reader = Reader(path if (path / "zarr.json").exists() else path / "cutouts.zarr")
-    said = reader.attributes
-    points = said.get("zero_point")
-    cutouts = Cutouts(
-        tuple(said["bands"]),
-        int(said["size"]),
-        said.get("pixel_scale"),
-        points if isinstance(points, dict) else dict.fromkeys(said["bands"], points),
-        said.get("unit"),
-    )
-    view = Package.of(network, contract).view(cutouts)
+    reader = open_store(path)
+    view = Package.of(network, contract).view(cutouts_of(reader))
     stop = min(int(reader.attributes["partition"]), reader.n_targets)
     whole = np.flatnonzero(reader.column("status", 0, stop) == Status.OK)
     if not len(whole):
@@ -110,6 +101,30 @@ def choose(path: Path, network: Path, contract: Contract) -> NDArray[np.float32]
     pixels = np.concatenate([reader.pixels(int(row), int(row) + 1) for row in rows])
     inside = slice(view.margin, view.margin + view.size)
     return np.ascontiguousarray(pixels[:, inside, inside][..., list(view.numbers)])
+
+
+def open_store(path: Path) -> Reader:
+    """The store of a run or of a training set, or the store itself.
+
+    Raises
+    ------
+    RunError
+        If there is none.
+    """
+    return Reader(path if (path / "zarr.json").exists() else path / "cutouts.zarr")
+
+
+def cutouts_of(reader: Reader) -> Cutouts:
+    """What the cutouts of a store are, as far as it says."""
+    said = reader.attributes
+    points = said.get("zero_point")
+    return Cutouts(
+        tuple(said["bands"]),
+        int(said["size"]),
+        said.get("pixel_scale"),
+        points if isinstance(points, dict) else dict.fromkeys(said["bands"], points),
+        said.get("unit"),
+    )
 
 
 def _write(path: Path, contract: Contract) -> None:

@@ -51,7 +51,7 @@ def top(targets: pd.DataFrame, scores: pd.DataFrame, ranking: Ranking) -> pd.Dat
     Returns
     -------
     DataFrame
-        The columns of ``targets``, then ``score``, ``logit``, ``status``; ranked.
+        The columns of ``targets``, then the ``logit_NAME`` of several networks, ``score``, ``logit``, ``status``; ranked.
 
     Raises
     ------
@@ -70,7 +70,10 @@ def top(targets: pd.DataFrame, scores: pd.DataFrame, ranking: Ranking) -> pd.Dat
     if len(rows) > ranking.top:  # nothing below the K-th logit can matter; what ties with it can
         lowest = np.partition(logit[rows], -ranking.top)[-ranking.top]
         rows = rows[logit[rows] >= lowest]
-    table = targets.iloc[rows].assign(score=score[rows], logit=logit[rows], status=scores["status"].to_numpy()[rows])
+    members = {str(name): scores[name].to_numpy()[rows] for name in scores if str(name).startswith("logit_")}
+    table = targets.iloc[rows].assign(
+        **members, score=score[rows], logit=logit[rows], status=scores["status"].to_numpy()[rows]
+    )
     return _best(table, ranking)
 
 
@@ -91,7 +94,9 @@ def merge(tables: Sequence[pd.DataFrame], ranking: Ranking) -> pd.DataFrame:
 
 
 def failures(targets: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Targets of one partition without a score: ``object_id, ra, dec, tile, status, reason``.
+    """Targets of one partition that something kept from a score: ``object_id, ra, dec, tile, status, reason``.
+
+    Those a cascade set aside are none: their first network's logit stands in the score table.
 
     Parameters
     ----------
@@ -99,13 +104,19 @@ def failures(targets: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         Tables of the same partition, row by row.
     """
     status = scores["status"].to_numpy()
-    rows = np.flatnonzero(status != Status.OK)
+    rows = np.flatnonzero(~np.isin(status, (Status.OK, Status.SET_ASIDE)))
     table = targets[["object_id", "ra", "dec", "tile"]].iloc[rows]
     reasons = [Status(int(code)).reason for code in status[rows]]
     return table.assign(status=status[rows], reason=pd.Series(reasons, table.index, dtype=str)).reset_index(drop=True)
 
 
-def finish(run: RunDirectory, best: pd.DataFrame, done: Mapping[int, Mapping[str, Any]], key: Key) -> None:
+def finish(
+    run: RunDirectory,
+    best: pd.DataFrame,
+    done: Mapping[int, Mapping[str, Any]],
+    key: Key,
+    networks: Sequence[str] = (),
+) -> None:
     """Write the candidates, the failures and the record of the ranking.
 
     Parameters
@@ -118,11 +129,15 @@ def finish(run: RunDirectory, best: pd.DataFrame, done: Mapping[int, Mapping[str
         Partition → record of its scores; partitions whose record counts no failure are not read again.
     key : dict
         What the ranking depends on.
+    networks : sequence of str
+        The names of several.
     """
     records.forget(run.ranking_record)
     described = _described(run.targets(min(done))) if done else {}
+    described |= {f"logit_{name}": ("", "stat.likelihood") for name in networks}
     write_candidates(best, run.candidates_parquet, run.candidates_fits, described)
-    failed = [p for p in sorted(done) if set(done[p]["status"]) - {str(int(Status.OK))}]
+    no_failure = {str(int(status)) for status in (Status.OK, Status.SET_ASIDE)}
+    failed = [p for p in sorted(done) if set(done[p]["status"]) - no_failure]
     columns = ["object_id", "ra", "dec", "tile"]
     pairs = ((pd.read_parquet(run.targets(p), columns=columns), pd.read_parquet(run.scores(p))) for p in failed)
     rows = write_failures((failures(targets, scores) for targets, scores in pairs), run.failures)

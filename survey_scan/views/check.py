@@ -152,14 +152,13 @@ def _sample(config: Config, names: list[str]) -> list[str]:
 
 def _model(config: Config) -> Iterator[str]:
     found = model_check.describe(config)
-    yield f"model       {model_check.line(found)}"
-    yield from (f"            warning: {warning}" for warning in found["warnings"])
+    yield from model_check.lines(config, found)
     layouts = []
     sample = [] if config.images.service is not None else _sample(config, _tiles(config))
     for name in sample:
         with contextlib.suppress(TileError):  # told of under "images"
             layouts.append(tiles.read_tile_info(config.images, name).layout)
-    projected = memory.project(config, layouts, found["projected_bytes"])
+    projected = memory.project(config, layouts, model_check.projected_bytes(found))
     chosen = profile.load(config.resources.profile)
     if isinstance(chosen, profile.Local | profile.Cuda):  # the size of other clusters is known where they run
         memory.refuse(projected, _allowed(local.sized(chosen, config.resources)))

@@ -1,12 +1,20 @@
-"""What ``survey_scan model`` prints: a network and its contract, whether they belong together, and a package made of them."""
+"""``survey_scan model``: a network and its contract, whether they belong together, a package made of them, its scores."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from survey_scan import scores
 from survey_scan.config import Model
 from survey_scan.engine.model_check import parity_line
+from survey_scan.errors import RunError
+from survey_scan.models.loader import load_package
 from survey_scan.models.package import Package, open_package
+from survey_scan.models.packing import cutouts_of, open_store
+from survey_scan.schema import Status
 
 Say = Callable[[str], None]
 
@@ -82,6 +90,44 @@ def pack(network: Path, contract: Path, cutouts: Path, out: Path, say: Say) -> N
         f"parity         {made['n']} cutouts of {cutouts}, with logits from {made['lowest']:.2f} to {made['highest']:.2f}"
     )
     say(f"packed         {out}; in a configuration: model: {{path: {out}}}")
+
+
+def score(path: Path, cutouts: Path, out: Path, views: int, say: Say) -> None:
+    """Score a store in this process, without a scan: a training set, or another scan's cutouts.
+
+    Parameters
+    ----------
+    path : Path
+        The network.
+    cutouts : Path
+        A run directory, a training set, or the store itself.
+    out : Path
+        The score table, as those of a scan; an earlier one there is replaced.
+    views : int
+        As ``model.views``.
+
+    Raises
+    ------
+    UserError
+        If the network is not for these cutouts.
+    """
+    model = Model.model_validate({"path": str(path), "views": views})
+    package, reader = open_package(model), open_store(cutouts)
+    said = cutouts_of(reader)
+    package.view(said)
+    network = load_package(package, model, list(said.bands), said.size, str(reader.attributes["dtype"]))
+    began, step = time.perf_counter(), int(reader.attributes["partition"])
+    parts = [
+        scores.score_partition(reader, start, min(start + step, reader.n_targets), {"": network}).table
+        for start in range(0, reader.n_targets, step)
+    ]
+    if not parts:
+        raise RunError(f"{reader.path} holds no cutouts. Name another store.")
+    table, seconds = pd.concat(parts, ignore_index=True), time.perf_counter() - began
+    scores.write(out, table)
+    scored = int((table["status"] == Status.OK).sum())
+    say(f"scored         {scored:,} of {len(table):,} cutouts of {cutouts}, {scored / seconds:,.0f} a second")
+    say(f"wrote          {out}; against labels: survey_scan evaluate {out} --labels FILE")
 
 
 def _contract(package: Package) -> Iterator[tuple[str, str]]:

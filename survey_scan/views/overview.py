@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from survey_scan import ranking, store
+from survey_scan import ranking, scores, store
 from survey_scan.config_file import load
 from survey_scan.engine import account, lock, state
 from survey_scan.errors import RunError
@@ -21,7 +22,8 @@ def status(run: RunDirectory) -> dict[str, Any]:
     -------
     dict
         ``state`` is ``planned``, ``running``, ``incomplete`` or ``complete``; ``counts`` has catalogue, selected,
-        cutouts_ok, cutouts_flagged (by status code), scored, unscored and candidates, all None before there is a plan;
+        cutouts_ok, cutouts_flagged (by status code), scored, unscored, set_aside (of these, by a cascade) and
+        candidates, all None before there is a plan;
         ``stages`` has partitions, done and reasons (how many are to do, by what changed) a stage.
 
     Raises
@@ -100,8 +102,13 @@ def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
             "bad_fraction": dict(zip(reader.attributes["bands"], bad.tolist(), strict=True)),
         }
     if run.record("scores", partition).exists():
-        score = pd.read_parquet(run.scores(partition)).iloc[row]
+        score = _scores(run, partition).iloc[row]
         found["score"] = {
+            "logits": {
+                str(name).removeprefix("logit_"): None if pd.isna(value) else float(value)
+                for name, value in score.items()
+                if str(name).startswith("logit_")
+            },
             "logit": None if pd.isna(score["logit"]) else float(score["logit"]),
             "score": None if pd.isna(score["logit"]) else float(ranking.probability(score["logit"])),
             "status": int(score["status"]),
@@ -110,6 +117,14 @@ def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
     ranked = _find(_files([run.candidates_parquet]), object_id)
     found["rank"] = int(ranked[2]["rank"]) if ranked else None
     return found
+
+
+def _scores(run: RunDirectory, partition: int) -> pd.DataFrame:
+    """A score table; the ranks that a mean of ranks takes are not known before the run is ranked."""
+    config = load(run.config_resolved)
+    if config.ranking.combine == "mean_rank" and not run.ranks.exists():
+        return pd.read_parquet(run.scores(partition)).assign(logit=np.nan)
+    return scores.read(run.scores(partition), state.combination(run, config))
 
 
 def _psf(run: RunDirectory, tile: str) -> dict[str, float]:

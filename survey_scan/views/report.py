@@ -25,7 +25,8 @@ def status(found: dict[str, Any], say: Say) -> None:
         say(f"{stage:<11} {facts['done']:,} of {facts['partitions']:,} partitions" + (f", to do: {why}" if why else ""))
     flagged = ", ".join(f"{Status(int(code)).reason} {n:,}" for code, n in counts["cutouts_flagged"].items())
     say(f"cutouts     {counts['cutouts_ok']:,} ok" + (f", flagged: {flagged}" if flagged else ""))
-    say(f"targets     {counts['scored']:,} scored, {counts['unscored']:,} not")
+    aside = f", {counts['set_aside']:,} of these set aside by the cascade" if counts["set_aside"] else ""
+    say(f"targets     {counts['scored']:,} scored, {counts['unscored']:,} not{aside}")
     say(f"candidates  {counts['candidates']:,}")
     for line in found["problems"]:
         say(f"tile        {line}")
@@ -42,6 +43,8 @@ def target(found: dict[str, Any], say: Say) -> None:
     say(f"{'cutout':<12} " + (cutout["reason"] if cutout else "not cut yet"))
     for band, fraction in (cutout["bad_fraction"] if cutout else {}).items():
         say(f"{'  ' + band:<12} {fraction:.1%} bad pixels")
+    for name, logit in (score["logits"] if score else {}).items():
+        say(f"{'  ' + name:<12} {'not asked' if logit is None else f'logit {logit:.4f}'}")
     if score is None or score["logit"] is None:
         say(f"{'score':<12} none: " + (score["reason"] if score else "not scored yet"))
     else:

@@ -84,9 +84,11 @@ def _partition(run: RunDirectory, config: Config, standing: state.Standing, p: i
         if not scores["object_id"].equals(targets["object_id"]):
             yield f"scores {p:05d}: object_id differs from the targets"
         status = scores["status"].to_numpy()
-        if cut is not None and not np.array_equal(np.where(status == Status.NOT_FINITE, Status.OK, status), cut):
+        own = np.isin(status, (Status.NOT_FINITE, Status.SET_ASIDE))  # what scoring has found out
+        if cut is not None and not np.array_equal(np.where(own, Status.OK, status), cut):
             yield f"scores {p:05d}: status differs from the cutouts"
-        if not np.array_equal(np.isfinite(scores["logit"]), status == Status.OK):
+        finite = np.isfinite(scores.filter(regex="^logit").to_numpy()).all(axis=1)
+        if not np.array_equal(finite, status == Status.OK):
             yield f"scores {p:05d}: a logit without status ok, or the other way round"
 
 
