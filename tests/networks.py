@@ -1,5 +1,8 @@
 """Keras files for the tests, built once a session: a linear function of the pixels, ended in many ways."""
 
+import atexit
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from survey_scan.demo import network as demo
 from survey_scan.models.runtime import configure
 
 SIZE, BANDS = 8, ["g", "r"]
@@ -255,3 +259,11 @@ NETWORKS: dict[str, Callable[[], Any]] = {
         lambda layers, x: layers.Dense(1)(layers.GlobalAveragePooling2D()(layers.Conv2D(1, 11)(x))), (None, None, 2)
     ),
 }
+
+
+@cache
+def bare_demo() -> Path:
+    """The demo's network alone, without its contract: a real one to be used as the configuration says."""
+    folder = Path(tempfile.mkdtemp(prefix="bare-demo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(shutil.copy(demo.NETWORK / "network.keras", folder))

@@ -81,14 +81,18 @@ def out_of_memory(arguments: Any) -> str:
     return ""
 
 
-def same_bits(network: Any, image: np.ndarray) -> bool:
-    """Whether a cutout gets the same bits alone, elsewhere in a batch, and from three threads."""
+def same_logits(network: Any, image: np.ndarray) -> dict[str, Any]:
+    """By how much a cutout's logit changes alone and elsewhere in a batch, and whether three threads give the same bits."""
     whole = network.logits(image)
     alone = np.concatenate([network.logits(one[None]) for one in image])
     with ThreadPoolExecutor(3) as pool:
         threads = list(pool.map(network.logits, [image] * 9))
-    others = [alone, network.logits(image[::-1])[::-1], *threads]
-    return len(set(whole.tolist())) == len(whole) and all(np.array_equal(whole, other) for other in others)
+    others = [alone, network.logits(image[::-1])[::-1]]
+    assert len(set(whole.tolist())) == len(whole)
+    return {
+        "elsewhere": max(float(np.abs(whole - other).max()) for other in others),
+        "threads": all(np.array_equal(whole, other) for other in threads),
+    }
 
 
 def main() -> None:
@@ -108,7 +112,7 @@ def main() -> None:
         logits[name] = network.logits(arrays[images], step)
         facts[name] = {**network.describe(), "projected_bytes": network.projected_bytes()}
     network = load(*job["bits"][:4])
-    facts["same_bits"] = same_bits(network, arrays[job["bits"][4]])
+    facts["same"] = same_logits(network, arrays[job["bits"][4]])
     facts["failures"] = failures(network, arrays[job["bits"][4]])
     facts["refused"] = refusals(job)
     facts["out_of_memory"] = out_of_memory(job["bits"][:4])

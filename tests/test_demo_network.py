@@ -6,18 +6,20 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from demo_sample import Sample, draw_sample
 
+from survey_scan.config import Model
 from survey_scan.demo import Recovery, recovery
-from survey_scan.demo.samples import Sample, draw_sample
-from survey_scan.demo.survey import DEMO_SEED
-from survey_scan.demo.train import NETWORK, TRAIN_SEEDS, batches
+from survey_scan.demo.network import NETWORK
+from survey_scan.models import load, parity
+from survey_scan.models.package import open_package
 
 LOAD_ALONE = """
 import sys
 import keras
 network = keras.models.load_model(sys.argv[1], compile=False, safe_mode=True)
 assert not any(name.startswith("survey_scan") for name in sys.modules)
-print(network.input_shape, network.output_shape, network.layers[-1].name, network.layers[-2].name)
+print(network.input_shape, network.output_shape, network.layers[-1].name)
 """
 
 
@@ -26,23 +28,23 @@ def sample() -> Sample:
     return draw_sample(4_001, 1_000, 60, 0, tile_size=700, overlap=100)
 
 
-def test_the_file_is_small():
-    assert NETWORK.stat().st_size <= 400_000
+def test_the_package_is_small():
+    assert sum(path.stat().st_size for path in NETWORK.iterdir()) <= 600_000
 
 
 def test_it_loads_without_this_package(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", LOAD_ALONE, str(NETWORK)], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", LOAD_ALONE, str(NETWORK / "network.keras")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.splitlines()[-1] == "(None, 45, 45, 3) (None, 1) probability logit"
+    assert done.stdout.splitlines()[-1] == "(None, 45, 45, 3) (None, 1) logit"
 
 
 def test_it_ranks_lenses_above_what_looks_like_them(sample):
-    import keras
-
-    network = keras.models.load_model(NETWORK, compile=False)
-    scores = np.asarray(network(sample.cutouts, training=False))[:, 0]
-    assert np.all((scores >= 0.0) & (scores <= 1.0))
+    scores = load(Model(path=str(NETWORK)), ["g", "r", "i"], 45, "float32").logits(sample.cutouts)
     kind = sample.truth["kind"]
     lens = np.median(scores[kind == "lens"])
     for other in ("elliptical", "spiral", "companions", "merger"):
@@ -51,8 +53,14 @@ def test_it_ranks_lenses_above_what_looks_like_them(sample):
     assert sample.is_lens[best].mean() > 0.8
 
 
-def test_the_demo_sky_was_not_trained_on():
-    assert DEMO_SEED not in TRAIN_SEEDS
+def test_its_contract_is_that_of_the_demos_cutouts_and_its_parity_holds():
+    package = open_package(Model(path=str(NETWORK)))
+    contract = package.contract
+    assert contract is not None and contract.training["evaluation"]["auc"] > 0.99
+    assert (contract.bands, contract.size, contract.pixel_scale) == (["g", "r", "i"], 45, 0.263)
+    assert set(contract.zero_points.values()) == {30.0}
+    found = parity.compare(parity.load_plain(package, Model(path=str(NETWORK))), package)
+    assert found is not None and found["n"] == 16
 
 
 def test_a_target_stands_in_the_middle_of_its_cutout(sample):
@@ -67,27 +75,7 @@ def test_a_target_stands_in_the_middle_of_its_cutout(sample):
     assert np.all(np.abs(np.median(peaks, axis=0)) == 0)
 
 
-def test_batches_show_every_sample_once_and_keep_labels():
-    pixels = np.arange(128, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 3, 1), np.float32)
-    truth = pd.DataFrame({"kind": np.where(np.arange(128) % 3 == 0, "lens", "spiral")})
-    seen = []
-    for x, y in batches(Sample(pixels, truth), np.random.default_rng(0)):
-        values = x[:, 0, 0, 0].astype(int)
-        np.testing.assert_array_equal(y[:, 0], values % 3 == 0)
-        seen += values.tolist()
-    assert sorted(seen) == list(range(128))
-
-
 def test_recovery_counts_lenses_by_rank():
     truth = pd.DataFrame({"object_id": range(1, 301), "kind": ["lens"] * 5 + ["spiral"] * 295})
     candidates = pd.DataFrame({"object_id": [1, 2, 3, 4, 200], "rank": [1, 30, 31, 101, 2]})
     assert recovery(candidates, truth) == Recovery(lenses=5, ranked=4, top30=2, top100=3)
-
-
-@pytest.mark.slow
-def test_training_runs_and_repeats(sample):
-    from survey_scan.demo.train import fit
-
-    first, second = (fit(sample, 5, epochs=1) for _ in range(2))
-    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)

@@ -522,6 +522,7 @@ def test_describe_says_what_was_loaded(networks):
         "backend": "tensorflow",
         "device": "CPU",
         "precision": "float32",
+        "views": 1,
         "jit": False,
         "warnings": [],
     }

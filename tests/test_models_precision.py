@@ -3,13 +3,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import BANDS, SHAPE, SIZE, Networks, quiet
+from networks import BANDS, SHAPE, SIZE, Networks, bare_demo, quiet
 
 from survey_scan import models
 from survey_scan.config import Model
-from survey_scan.demo.train import NETWORK
 from survey_scan.errors import ModelError
 from survey_scan.models import Device, effect, precision
+
+NETWORK = bare_demo()
 
 MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 

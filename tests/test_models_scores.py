@@ -10,15 +10,17 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+from networks import bare_demo
 
 from survey_scan import models, scores, store
 from survey_scan.cli import main
 from survey_scan.config import Cutouts as Spec
 from survey_scan.config import Model
-from survey_scan.demo.train import NETWORK
 from survey_scan.errors import ModelError
 from survey_scan.imaging.base import Cutouts
 from survey_scan.schema import Status
+
+NETWORK = bare_demo()
 
 
 def stored(path: Path, flux: np.ndarray, bands: list[str], status: np.ndarray, partition: int = 256) -> store.Reader:
@@ -137,5 +139,7 @@ def test_model_score_says_what_is_wrong(tmp_path):
         (tmp_path / "c.zarr", f"{NETWORK} expects cutouts of 45 × 45 pixels; cutouts.size is 20. "),
         (tmp_path / "none", f"{tmp_path}/none/cutouts.zarr "),
     ):
-        result = CliRunner().invoke(main, ["model", "score", str(NETWORK), str(store_path), "--out", str(tmp_path / "o")])
+        result = CliRunner().invoke(
+            main, ["model", "score", str(NETWORK), str(store_path), "--out", str(tmp_path / "o")]
+        )
         assert result.exit_code == 2 and result.output.startswith(message), result.output

@@ -65,7 +65,7 @@ def demo(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("demo")
     make_survey(folder / "survey")
-    shutil.copy(str(files("survey_scan.demo") / "network.keras"), folder)
+    shutil.copytree(str(files("survey_scan.demo") / "model"), folder / "model")
     config = yaml.safe_load((files("survey_scan.demo") / "demo.yaml").read_text())
     config["cutouts"]["partition"] = 256
     config["resources"] = {"dashboard": 0, "workers": 2}
@@ -340,7 +340,7 @@ def test_gpu_workers_whose_framework_sees_no_gpu(slurm, small, demo):
     profile = {**ONE, "gpu": {"cores": 1}, "cpu": {"workers": 1}}
     number = small(
         profile,
-        f"model.path={demo / 'network.keras'}",
+        f"model.path={demo / 'model'}",
         "cutouts.size=45",
         "images.bands=[g,r,i]",
         "cutouts.bands=[g,r,i]",

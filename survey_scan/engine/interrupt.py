@@ -24,16 +24,16 @@ class Stop:
     def __init__(self, say: Callable[[str], None]):
         self.requested: str | None = None
         self.say = say
-        self._graceful = False
+        self._graceful: str | None = None
 
     @contextlib.contextmanager
-    def graceful(self) -> Iterator[None]:
-        """While inside, a first signal is left to the caller."""
-        self._graceful = True
+    def graceful(self, finishing: str = "the partitions in flight") -> Iterator[None]:
+        """While inside, a first signal is left to the caller, who finishes this."""
+        self._graceful = finishing
         try:
             yield
         finally:
-            self._graceful = False
+            self._graceful = None
 
     def raise_if_requested(self) -> None:
         """Raise ``Interrupted`` if a signal came."""
@@ -45,7 +45,7 @@ class Stop:
         self.requested = name
         if not self._graceful:
             self.raise_if_requested()
-        self.say(f"{name}: finishing the partitions in flight; once more stops at once.")
+        self.say(f"{name}: finishing {self._graceful}; once more stops at once.")
 
 
 @contextlib.contextmanager

@@ -27,8 +27,9 @@ class CompiledNetwork(Network):
     normalisation; the network, in ``model.precision``; the logit, in float32. With several views of a cutout the last two
     are done for each, and the mean of their logits is taken.
 
-    A batch is always padded to the same size, so nothing is compiled twice and a cutout gets the same logit, bit by bit,
-    whatever else is in its batch. Any number of threads may stage and score at once.
+    A batch is always padded to the same size, so nothing is compiled twice and a cutout gets the same logit whatever else is in
+    its batch: bit by bit on TensorFlow; on JAX its place in the batch can change the last bits. Any number of threads may stage
+    and score at once.
 
     Parameters
     ----------

@@ -39,11 +39,14 @@ class Device:
         The first visible GPU if there is one; refuse without one; never touch one.
     memory_fraction : float, optional
         Of the GPU's memory, at most. It is taken as it is needed, with a limit or without.
+    every : bool
+        All visible GPUs instead of the first; with TensorFlow, and without ``memory_fraction``.
     """
 
     threads: int | None = None
     gpu: Literal["any", "require", "none"] = "any"
     memory_fraction: float | None = None
+    every: bool = False
 
 
 class DeviceLost(RuntimeError):

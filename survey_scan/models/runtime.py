@@ -27,8 +27,9 @@ _settled: list[tuple[str, Device]] = []
 def configure(backend: str = "tensorflow", device: Device | None = None) -> None:
     """Import Keras on a framework and settle what cannot be changed once that runs.
 
-    Only the first visible GPU is used, since a worker is one process on one GPU and all of a node's GPUs may be visible
-    to it, and its memory is taken as it is needed. Called again it does nothing, unless it asks for something else.
+    Only the first visible GPU is used unless ``device.every`` says otherwise, since a worker is one process on one GPU and
+    all of a node's GPUs may be visible to it, and its memory is taken as it is needed. Called again it does nothing,
+    unless it asks for something else; ``every`` is no more than a wish then.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def configure(backend: str = "tensorflow", device: Device | None = None) -> None
         running, settled = _settled[0]
         if running != backend:
             raise _other_backend(running, backend)
-        for name in (field.name for field in fields(Device)):
+        for name in (field.name for field in fields(Device) if field.name != "every"):
             wanted, has = getattr(device, name), getattr(settled, name)
             if wanted not in (has, getattr(Device, name)):
                 runs = f"{has or 'all'} threads" if name == "threads" else f"{name}={has!r}"
@@ -73,10 +74,12 @@ def _tensorflow(device: Device) -> None:
     gpus = tf.config.list_physical_devices("GPU") if device.gpu != "none" else []
     if device.gpu == "require" and not gpus:
         raise _no_gpu("tensorflow")
-    tf.config.set_visible_devices(gpus[:1], "GPU")
-    if gpus and device.memory_fraction is None:
-        tf.config.experimental.set_memory_growth(gpus[0], True)
-    elif gpus and device.memory_fraction is not None:
+    gpus = gpus if device.every else gpus[:1]
+    tf.config.set_visible_devices(gpus, "GPU")
+    if device.memory_fraction is None:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    elif gpus:
         os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # set_memory_growth refuses a device with a limit
         limit = int(device.memory_fraction * gpu_memory()) >> 20
         tf.config.set_logical_device_configuration(gpus[0], [tf.config.LogicalDeviceConfiguration(memory_limit=limit)])

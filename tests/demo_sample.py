@@ -1,4 +1,4 @@
-"""Cutouts of a sky that never touches the disk, to train the demo's network and to see how well it does."""
+"""Cutouts of a sky of the demo's kind that never touches the disk, to see how well its network does."""
 
 from dataclasses import dataclass
 
