@@ -170,12 +170,43 @@ def partition(run: Path, stage: str, number: int) -> None:
 @_RUN
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="As many candidates.")
 @click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="With at least this score.")
-def rank(run: Path, top: int | None, threshold: float | None) -> None:
+@click.option("--budget", type=click.IntRange(min=1), metavar="N", help="As --top, and say what inspecting N means.")
+@click.option("--evaluation", type=click.Path(path_type=Path), metavar="FILE", help="With --budget: what to expect.")
+@click.option("--against", type=click.Path(path_type=Path), metavar="RUN|FILE", help="With --budget: another list.")
+def rank(
+    run: Path,
+    top: int | None,
+    threshold: float | None,
+    budget: int | None,
+    evaluation: Path | None,
+    against: Path | None,
+) -> None:
     """Rank the scores of RUN again, with another number of candidates or another threshold."""
     from survey_scan.engine import single
     from survey_scan.layout import RunDirectory
 
-    single.rank(RunDirectory(run), top, threshold, _say)
+    if budget is not None:
+        if top is not None or threshold is not None:
+            raise UserError("--budget says how many, so that --top and --threshold do not go with it. Leave them out.")
+        from survey_scan.views import budget as view
+
+        view.run(RunDirectory(run), budget, evaluation, against, _say)
+        single.rank(RunDirectory(run), {"top": budget, "threshold": None}, _say)
+        return
+    if evaluation is not None or against is not None:
+        raise UserError("--evaluation and --against go with --budget. Give --budget N.")
+    given = {"top": top, "threshold": threshold}
+    single.rank(RunDirectory(run), {key: value for key, value in given.items() if value is not None}, _say)
+
+
+@main.command()
+@_RUN
+def report(run: Path) -> None:
+    """Write report.html of RUN, all of it on one page, as far as the scan has come."""
+    from survey_scan.layout import RunDirectory
+    from survey_scan.report import write
+
+    _say(f"wrote       {write(RunDirectory(run))}")
 
 
 @main.command()
@@ -243,6 +274,89 @@ def simulate(config: Path, settings: tuple[str, ...], profile: str | None, sched
     from survey_scan.simulation.config import load
 
     simulating.run(load(config, settings), config, profile, scheduler, _say)
+
+
+@main.command()
+@_RUN
+@click.option("--grader", metavar="NAME", help="Who grades; the login name if not given.")
+@click.option("--scheme", type=click.Choice(["0-3", "ABC"]), default="0-3", show_default=True, help="Of the grades.")
+@click.option("--blind", is_flag=True, help="In an order of the grader's own, rank and logit hidden.")
+@click.option("--repeats", type=float, default=0.0, metavar="SHARE", help="Show this share a second time, unmarked.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N candidates.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Instead of any free one.")
+@click.option("--summary", is_flag=True, help="Put the grades of all graders together instead, and write them.")
+@click.option(
+    "--letters", type=click.Choice(["holismokes", "gonzalez", "huang"]), help="With --summary: whose means make an A."
+)
+def grade(run: Path, summary: bool, letters: str | None, **options: Any) -> None:
+    """Open a page on this machine to grade the candidates of RUN by eye."""
+    from survey_scan.grading import command
+    from survey_scan.layout import RunDirectory
+
+    if summary:
+        from survey_scan.grading import results
+
+        results.run(RunDirectory(run), letters, _say)
+        return
+    command.run(RunDirectory(run), command.Options(**options), _say)
+
+
+@main.command()
+@_CONFIG
+@_SET
+def train(config: Path, settings: tuple[str, ...]) -> None:
+    """Train the network of CONFIG on labelled cutouts, or resume it, and pack it with its contract."""
+    from survey_scan.engine import train as training
+    from survey_scan.training.config import load
+
+    training.run(load(config, settings), config, _say)
+
+
+@main.command()
+@_RUN
+@click.option("--by", multiple=True, metavar="COLUMN", help="Also by this column of the targets, such as release.")
+def drift(run: Path, by: tuple[str, ...]) -> None:
+    """Say where in RUN scores are distributed otherwise than elsewhere: by tile, by seeing."""
+    from survey_scan.layout import RunDirectory
+    from survey_scan.views import drift as view
+
+    view.show(view.drift(RunDirectory(run), by), _say)
+
+
+@main.command()
+@_RUN
+@click.option("--lenses", type=click.Path(path_type=Path), metavar="FILE", help="Instead of the package lenscat.")
+@click.option("--training", type=click.Path(path_type=Path), metavar="FILE", help="What the network was trained on.")
+@click.option("--radius", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True, help="Arcsec.")
+def known(run: Path, lenses: Path | None, training: Path | None, radius: float) -> None:
+    """Say how many of the known lenses among the targets of RUN are candidates, by grade."""
+    from survey_scan.layout import RunDirectory
+    from survey_scan.views import known as view
+
+    view.show(RunDirectory(run), lenses, training, radius, _say)
+
+
+@main.command()
+@_RUN
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["fits", "votable", "csv", "ecsv", "ds9", "cutouts", "zooniverse"]),
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N candidates.")
+@click.option("--ids", metavar="ID,ID,...|FILE", help="Only these candidates.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Instead of RUN/export; must not exist.")
+@click.option(
+    "--training", type=click.Path(path_type=Path), metavar="FOLDER", help="Of simulate: mixed into zooniverse."
+)
+@click.option("--share", type=float, metavar="F", help="Of these among all subjects; 0.1 if not given.")
+def export(run: Path, **options: Any) -> None:
+    """Write the candidates of RUN for other programs."""
+    from survey_scan.export import command
+    from survey_scan.layout import RunDirectory
+
+    command.run(RunDirectory(run), command.Options(**options), _say)
 
 
 @main.group()

@@ -17,6 +17,12 @@ from survey_scan.normalisation import Normalisation
 #: Rows of one chunk inside a shard: 256 is where both writing and reading batches are fastest (see docs/architecture.md).
 CHUNK_ROWS = 256
 
+#: Candidates at most so far apart, arcseconds, are friends; friends of friends are one galaxy. Catalogues of one survey agree to
+#: tenths of an arcsecond where they overlap; pieces of one galaxy, or an arc and its lens, lie within about twice the seeing
+#: (1 arcsec) of each other; and what is nearer than that stands in the middle of the same cutout. Of 10,000 unrelated galaxies a
+#: square degree, 1 % are as near.
+LINKING_LENGTH = 2.0
+
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Expression = Annotated[str, StringConstraints(min_length=1)]
 Hdu = int | str
@@ -350,11 +356,27 @@ class Ranking(Section):
 
     Of several models that see everything, the logit is their ``mean_logit`` (the default), the ``max``, or that of their
     ``mean_rank``: of the mean of the fractions of all scored targets that each of them puts below this one.
+
+    ``budget`` is another word for ``top``: how many people can inspect. Candidates within ``duplicates`` arcsec of each other are
+    one galaxy; ``known`` is a table of known lenses, or ``lenscat``, and ``training`` one of what the networks were trained on:
+    the candidates say so, and none is removed.
     """
 
     top: PositiveInt = 1000
     threshold: Fraction | None = None
     combine: Literal["mean_logit", "mean_rank", "max"] | None = None
+    duplicates: Annotated[FiniteFloat, Field(gt=0, le=3600)] | None = LINKING_LENGTH
+    known: str | None = None
+    training: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _budget_is_top(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "budget" in data:
+            if "top" in data:
+                raise ValueError("'budget' is another word for 'top': give one of them")
+            return {"top" if key == "budget" else key: value for key, value in data.items()}
+        return data
 
 
 class Resources(Section):

@@ -19,6 +19,8 @@ PATHS: tuple[Location, ...] = (
     ("images", "weight", "files"),
     ("model", "path"),
     ("models", "*", "path"),
+    ("ranking", "known"),
+    ("ranking", "training"),
     ("resources", "profile"),
     ("selection", "box", "lenses"),
 )
@@ -84,6 +86,8 @@ def _resolve(
 ) -> str:
     if not text or (location[0] in ("model", "models") and text == "loopback"):
         return text
+    if location == ("ranking", "known") and text == "lenscat":
+        return text  # the package
     if location == ("images", "index") and text == "bricks":
         return text  # the Legacy Surveys' by arithmetic
     if location == ("resources", "profile") and not text.endswith((".yaml", ".yml")):

@@ -158,6 +158,16 @@ class RunDirectory:
         return self.path / "failures.csv"
 
     @property
+    def drift(self) -> Path:
+        """Quantiles of the scores of each tile and bin of seeing, and which are out of line with the others."""
+        return self.path / "drift.csv"
+
+    @property
+    def report(self) -> Path:
+        """All of the scan on one page."""
+        return self.path / "report.html"
+
+    @property
     def records_folder(self) -> Path:
         """Folder of the records."""
         return self.path / "records"

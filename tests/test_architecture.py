@@ -26,8 +26,8 @@ LEVELS = [
         "records",
         "store",
     ],
-    ["catalogue", "selection", "plan", "imaging", "cutouts", "models", "scores", "ranking", "simulation"],
-    ["cluster", "watch", "engine", "views", "evaluation"],
+    ["catalogue", "selection", "plan", "imaging", "cutouts", "models", "scores", "ranking", "simulation", "training"],
+    ["cluster", "watch", "engine", "views", "evaluation", "grading", "export", "report"],
     ["demo", "cli", "__main__"],
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

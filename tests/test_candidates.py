@@ -10,7 +10,7 @@ from astropy.table import Table
 from pyarrow import parquet
 
 from survey_scan.ranking.candidates import write_candidates, write_failures
-from survey_scan.schema import CANDIDATE_COLUMNS, SCORE_COLUMNS, TARGET_COLUMNS
+from survey_scan.schema import CANDIDATE_COLUMNS, SCORE_COLUMNS, TARGET_COLUMNS, Column
 
 
 def best(n: int = 3, **more: object) -> pd.DataFrame:
@@ -174,7 +174,11 @@ def test_a_list_of_failures_that_breaks_off_leaves_the_old_one(tmp_path):
 
 def test_units_of_kept_columns(tmp_path):
     paths = tmp_path / "candidates.parquet", tmp_path / "candidates.fits"
-    described = {"mag_r": ("mag", "phot.mag"), "flux": ("nJy", ""), "gone": ("s", "")}
+    described = {
+        "mag_r": Column("mag_r", "mag", "phot.mag", ""),
+        "flux": Column("flux", "nJy", None, "light"),
+        "gone": Column("gone", "s", None, ""),
+    }
     write_candidates(best(flux=1.0, plain=2.0), *paths, described)
     for path, form in zip(paths, ("parquet.votable", "fits"), strict=True):
         table = Table.read(path, format=form)

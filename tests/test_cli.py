@@ -22,6 +22,12 @@ COMMANDS = [
     "verify",
     "surveys",
     "papers",
+    "grade",
+    "report",
+    "train",
+    "drift",
+    "known",
+    "export",
     "model",
 ]
 

@@ -1,5 +1,6 @@
 """Several networks: the logit that comes of theirs, the cascade, views of a cutout, and whole scans with them."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -185,7 +186,7 @@ def test_a_cascade_by_a_logit_is_the_same_however_the_targets_are_divided():
     edges = (0, CHUNK_ROWS, 3 * CHUNK_ROWS, 4 * CHUNK_ROWS)
     parts = [
         scores.score_partition(Rows(status), a, b, networks, Cascade(above=limit)).table
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in itertools.pairwise(edges)
     ]
     pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole, check_exact=True)
     assert (whole["status"] == 0).sum() == 4 * CHUNK_ROWS - 501
@@ -261,6 +262,7 @@ def tables(run: Path) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(p) for p in sorted((run / "scores").iterdir())], ignore_index=True)
 
 
+@pytest.mark.slow
 def test_a_scan_with_several_networks_from_combination_to_cascade(survey, scheduler):
     run = survey.folder / "runs" / "lrg"
     said = call("run", survey.config, "--scheduler", scheduler)

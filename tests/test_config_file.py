@@ -62,7 +62,7 @@ def test_example_shows_every_key_and_comments_it():
 
 def test_demo_is_valid():
     config = load(EXAMPLE.parent / "demo.yaml")
-    assert config.model.path == str(EXAMPLE.parent / "network.keras")
+    assert config.model.path == str(EXAMPLE.parent / "model")
 
 
 def test_example_is_valid(monkeypatch):

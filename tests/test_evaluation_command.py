@@ -1,6 +1,5 @@
 """``survey_scan evaluate``: what it prints and writes, and that docs/evaluation.md describes it."""
 
-import importlib.util
 import json
 import re
 import shlex
@@ -188,19 +187,6 @@ def test_markdown_without_radii(tables):
     assert "The labels give no Einstein radii and S/N of the lenses." in (tables / "table.md").read_text()
     assert "kind" not in said
     assert "θ_E" not in said
-
-
-def test_without_matplotlib_the_rest_is_written(tables, monkeypatch):
-    (tables / "evaluation").mkdir()
-    (tables / "evaluation/evaluation.png").write_bytes(b"of another evaluation")
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
-    said = call("good.parquet", "--labels", "truth.parquet").splitlines()
-    assert said[-2:] == [
-        "wrote       evaluation/evaluation.json",
-        "no picture  matplotlib is not installed: pip install 'survey_scan[plot]'",
-    ]
-    assert [path.name for path in (tables / "evaluation").iterdir()] == ["evaluation.json"]
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_a_signal_during_the_plan(survey):
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_a_partition_that_fails_is_named_and_the_others_are_finished(survey):
     run = survey.folder / "runs" / "lrg"
     code, out, err = survey.call("plan", "lrg.yaml")
@@ -140,6 +141,7 @@ def test_two_drivers_on_one_run(survey):
     process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_scan_and_says_so(survey, tmp_path):
     """A real full disk: a file system of two megabytes."""
     import subprocess

@@ -186,4 +186,4 @@ def test_no_ranking_changes_without_a_new_version():
     targets, table = tables(logit, ids=np.arange(200) * 13 % 200, status=(np.arange(200) % 11 == 5) * 3)
     best = ranking.top(targets, table, Ranking(top=50, threshold=0.9))
     digest = hashlib.sha256(json.dumps(best[["object_id", "logit"]].values.tolist()).encode()).hexdigest()[:16]
-    assert (ranking.RANKING_VERSION, len(best), digest) == (1, 50, "80edfef0c9563ffa")
+    assert (ranking.RANKING_VERSION, len(best), digest) == (2, 50, "80edfef0c9563ffa")

@@ -116,6 +116,7 @@ def test_a_whole_scan(scan, sky):
     assert scan("verify", scan.run)
 
 
+@pytest.mark.slow
 def test_how_fast_and_as_whom_it_is_asked_belongs_to_no_key(scan, sky, monkeypatch):
     scan.start()
     n = len(sky.asked)

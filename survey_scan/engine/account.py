@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from survey_scan import records
 from survey_scan.config import CHUNK_ROWS, Config, Cutouts, Service
@@ -12,7 +13,9 @@ from survey_scan.engine.progress import duration
 from survey_scan.engine.state import Standing
 from survey_scan.imaging import service as imaging_service
 from survey_scan.layout import STAGES, RunDirectory
+from survey_scan.ranking import drift
 from survey_scan.schema import Status
+from survey_scan.views import drift as drifting
 
 Say = Callable[[str], None]
 
@@ -133,7 +136,31 @@ def closing(run: RunDirectory, standing: Standing, say: Say) -> None:
         say(f"              {number:>13,}  {status.reason} (status {int(status)})")
     if flagged:
         say(f"flagged     {run.failures}")
-    say(f"candidates  {n['candidates']:,} in {run.candidates_parquet} and {run.candidates_fits.name}")
+    _candidates(run, say)
+
+
+def _candidates(run: RunDirectory, say: Say) -> None:
+    """Print what the candidates are, how they differ from the last list, and which tiles are not like the others."""
+    wanted = ["logit", "leader", "is_new", "in_training"]
+    table = pd.read_parquet(
+        run.candidates_parquet, columns=[c for c in wanted if c in pq.read_schema(run.candidates_parquet).names]
+    )
+    lowest = f", logit {table['logit'].min():.3f} and above," if len(table) else ""
+    say(f"candidates  {len(table):,}{lowest} in {run.candidates_parquet} and {run.candidates_fits.name}")
+    of = {"leader": "double a better one", "is_new": "are known lenses", "in_training": "stood in the training set"}
+    said = [
+        f"{n:,} {what}"
+        for name, what in of.items()
+        if name in table and (n := int((table[name] == (name == "in_training")).sum()))
+    ]
+    if said:
+        say(f"            {', '.join(said)}")
+    overlap = (records.read(run.ranking_record) or {}).get("overlap")
+    if overlap and (overlap["new"] or overlap["gone"]):
+        say("overlap     {stay:,} stay, {new:,} new, {gone:,} gone".format(**overlap))
+    for what, groups in drifting.read(run.drift).items() if run.drift.exists() else ():
+        for line in drift.sentences(groups, what):
+            say(f"drift       {line}")
 
 
 #: Names of what :func:`counts` counts.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from survey_scan import ranking, store
 from survey_scan.cluster import pools, slurm
@@ -30,6 +31,7 @@ from survey_scan.engine import (
     state,
     tasks,
 )
+from survey_scan.engine.annotate import annotate
 from survey_scan.engine.events import Events
 from survey_scan.engine.interrupt import Stop
 from survey_scan.engine.progress import Count, Progressing, plan_lines
@@ -39,6 +41,7 @@ from survey_scan.engine.watching import Watching
 from survey_scan.errors import Incomplete, Interrupted, ResourceError
 from survey_scan.imaging import service, service_http
 from survey_scan.layout import STAGES, RunDirectory
+from survey_scan.views import drift as drifting
 from survey_scan.watch.scheduler import page
 
 if TYPE_CHECKING:
@@ -191,6 +194,14 @@ def _run(
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
     account.closing(run, state.standing(run, config), say)
+    report(run, say)
+
+
+def report(run: RunDirectory, say: Callable[[str], None]) -> None:
+    """Write the report and say where it is."""
+    from survey_scan.report import write
+
+    say(f"report      {write(run)}")
 
 
 def _standing(config: Config, run: RunDirectory) -> Standing | None:
@@ -322,7 +333,32 @@ def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client 
         parts = [tables[i : i + MERGE_FAN_IN] for i in range(0, len(tables), MERGE_FAN_IN)]
         tables = [_call(client, f"rank-merge{level}", i, tasks.merge, str(run), part) for i, part in enumerate(parts)]
     best = tables[0].result() if client is not None else tables[0]
-    ranking.finish(run, best, standing.done["scores"], standing.ranking_key, list(config.models or ()))
+    _drift(run, groups, client)
+    best, described = annotate(config, best)
+    ranking.finish(run, best, standing.done["scores"], standing.ranking_key, described)
+
+
+def _drift(run: RunDirectory, groups: list[list[int]], client: "Client | None") -> None:
+    """Compare the scores of the tiles, and of the bins of seeing; of very many tiles only the latter."""
+    names = ["tile", "seeing"]
+    if int((pd.read_parquet(run.tiles, columns=["n_targets"])["n_targets"] > 0).sum()) > drifting.MOST_TILES:
+        names = ["seeing"]
+    calls = [_call(client, "drift", i, tasks.drift, str(run), group, names) for i, group in enumerate(groups)]
+    counted: drifting.Counted = {}
+    for found in calls if client is None else _results(calls):  # added up as they come: only the sum is held
+        for name, more in found.items():
+            drifting.add(counted.setdefault(name, {}), more)
+    drifting.write(drifting.tables(counted), run.drift)
+
+
+def _results(futures: list[Any]) -> Iterator[Any]:
+    """Results in the order they come, each forgotten by its worker then."""
+    from distributed import as_completed
+
+    for batch in as_completed(futures, with_results=True).batches():
+        for future, result in batch:
+            yield result
+            future.release()
 
 
 def _call(client: "Client | None", name: str, number: int, function: Callable[..., Any], *arguments: Any) -> Any:

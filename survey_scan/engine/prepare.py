@@ -24,6 +24,8 @@ A run of survey_scan: targets cut out of a survey's images, scored by a network,
 
   candidates.parquet, .fits   the ranked candidates (pandas, astropy, TOPCAT)
   failures.csv                every selected target without a score, and why
+  report.html                 all of the scan on one page
+  drift.csv                   how the scores of each tile are distributed
   plan/cut_flow.csv           how many objects each cut removed
   targets/, scores/           one parquet file a partition; row i of all targets is row i of cutouts.zarr
   cutouts.zarr                image (target, y, x, band), y up the array as stored in the survey's files

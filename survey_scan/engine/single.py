@@ -1,6 +1,7 @@
 """One partition, or the ranking alone, in this process and without Dask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from survey_scan import records
 from survey_scan.config_file import load
@@ -37,8 +38,8 @@ def partition(run: RunDirectory, stage: Stage, number: int, say: Callable[[str],
         say(f"  tile     {problem}")
 
 
-def rank(run: RunDirectory, top: int | None, threshold: float | None, say: Callable[[str], None]) -> None:
-    """Rank again; what is given here takes the place of the run's configuration.
+def rank(run: RunDirectory, given: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Rank again; what is given here, by keys of ``ranking``, takes the place of the run's configuration.
 
     Raises
     ------
@@ -47,7 +48,6 @@ def rank(run: RunDirectory, top: int | None, threshold: float | None, say: Calla
     """
     state.read_manifest(run)
     config = load(run.config_resolved)
-    given = {k: v for k, v in (("top", top), ("threshold", threshold)) if v is not None}
     config = config.model_copy(update={"ranking": config.ranking.model_copy(update=given)})
     with lock.held(run):
         standing = state.standing(run, config)
@@ -58,3 +58,4 @@ def rank(run: RunDirectory, top: int | None, threshold: float | None, say: Calla
         pipeline.rank(config, run, standing, None)
         prepare.write_manifest(run, {"state": "complete"})
         account.closing(run, state.standing(run, config), say)
+        pipeline.report(run, say)

@@ -1,18 +1,20 @@
 """What of a run is finished, what is not, and why: plan, keys and records compared."""
 
+import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from survey_scan import records
 from survey_scan.combination import Combination, Ranks
-from survey_scan.config import Config, Images, Model
+from survey_scan.config import Config, Images, Model, Ranking
 from survey_scan.errors import ModelError, RunError
 from survey_scan.identity import Key, digest, digest_path, explain
 from survey_scan.layout import STAGES, RunDirectory, Stage
@@ -114,6 +116,7 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     ranking_key = {
         "scores": digest([keys["scores"][p] for p in sorted(keys["scores"])]),
         "ranking": digest(_section(config, "ranking")),
+        **_tables(config.ranking),
         "code": str(RANKING_VERSION),
     }
     record = records.read(run.ranking_record)
@@ -131,6 +134,26 @@ def models_key(config: Config) -> Key:
         own = model_key(model, spec.bands, spec.size)
         key |= {f"{part} {name}".rstrip(): value for part, value in own.items()}
     return key | ({"cascade": digest(config.cascade.model_dump())} if config.cascade is not None else {})
+
+
+def _tables(ranking: Ranking) -> Key:
+    """What the tables of known lenses and of the training set hold.
+
+    One that cannot be read has no digest here, and is an error where it is read.
+    """
+    found: Key = {}
+    for name, table in (("known lenses", ranking.known), ("training set", ranking.training)):
+        if table == "lenscat":
+            try:
+                found[name] = importlib.metadata.version("lenscat")
+            except importlib.metadata.PackageNotFoundError:
+                found[name] = "none"
+        elif table is not None:
+            try:
+                found[name] = digest_path(Path(table))
+            except OSError:
+                found[name] = "none"
+    return found
 
 
 def model_key(model: Model, bands: Sequence[str], size: int) -> Key:

@@ -36,6 +36,8 @@ from survey_scan.identity import Key
 from survey_scan.layout import RunDirectory
 from survey_scan.models import DeviceLost
 from survey_scan.schema import Status
+from survey_scan.views import drift as drifting
+from survey_scan.views.drift import Counted
 from survey_scan.watch import bins
 
 if TYPE_CHECKING:
@@ -166,6 +168,11 @@ def ranks(path: str, partitions: list[int]) -> Ranks:
     """How the networks' logits of some partitions are distributed."""
     run, names = RunDirectory(Path(path)), list(_config(path).networks)
     return reduce(add, (Ranks.of(pd.read_parquet(run.scores(p)), names) for p in partitions))
+
+
+def drift(path: str, partitions: list[int], names: list[str]) -> Counted:
+    """How the logits of some partitions are distributed, by tile and by seeing."""
+    return drifting.count(RunDirectory(Path(path)), partitions, names)
 
 
 def merge(path: str, tables: list[pd.DataFrame]) -> pd.DataFrame:

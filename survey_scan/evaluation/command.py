@@ -86,14 +86,12 @@ def _member(path: Path, column: str, known: Labels, settings: Settings) -> dict[
 
 def _write(found: dict[str, Any], out: Path) -> list[str]:
     """Write the two files; what was written, in words."""
+    from survey_scan.evaluation.picture import draw
+
     data, picture = out / "evaluation.json", out / "evaluation.png"
     records.write_json(data, found)
-    said = [f"wrote       {data}"]
-    if draw := _drawing():
-        records.write_atomically(picture, draw(found))
-        return [*said, f"wrote       {picture}"]
-    picture.unlink(missing_ok=True)  # that of an earlier evaluation
-    return [*said, "no picture  matplotlib is not installed: pip install 'survey_scan[plot]'"]
+    records.write_atomically(picture, draw(found))
+    return [f"wrote       {data}", f"wrote       {picture}"]
 
 
 def _fraction(value: float, option: str) -> float:
@@ -109,17 +107,6 @@ def _numbers(text: str) -> tuple[int, ...]:
             f"--budget is '{text}'; it must be whole numbers above 0, separated by commas, such as 1000,5000."
         )
     return tuple(sorted({int(part) for part in parts}))
-
-
-def _drawing() -> Callable[[dict[str, Any]], bytes] | None:
-    """What draws the picture, if matplotlib is there."""
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        return None
-    from survey_scan.evaluation.picture import draw
-
-    return draw
 
 
 def _command(scores: Sequence[Path], labels: Path, columns: Sequence[str], settings: Settings, markdown: Path) -> str:

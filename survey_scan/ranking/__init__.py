@@ -14,11 +14,12 @@ from survey_scan.config import Ranking
 from survey_scan.errors import RunError
 from survey_scan.identity import Key
 from survey_scan.layout import RunDirectory
+from survey_scan.ranking import budget
 from survey_scan.ranking.candidates import write_candidates, write_failures
-from survey_scan.schema import Status
+from survey_scan.schema import Column, Status
 
 #: Raised by hand when the same scores would give other candidates.
-RANKING_VERSION = 1
+RANKING_VERSION = 2
 
 #: Highest first; the same logit by identifier (numbers by value, texts by code points), then by place on the sky.
 ORDER = {"logit": False, "object_id": True, "ra": True, "dec": True}
@@ -115,7 +116,7 @@ def finish(
     best: pd.DataFrame,
     done: Mapping[int, Mapping[str, Any]],
     key: Key,
-    networks: Sequence[str] = (),
+    described: Mapping[str, Column] | None = None,
 ) -> None:
     """Write the candidates, the failures and the record of the ranking.
 
@@ -129,26 +130,33 @@ def finish(
         Partition → record of its scores; partitions whose record counts no failure are not read again.
     key : dict
         What the ranking depends on.
-    networks : sequence of str
-        The names of several.
+    described : mapping, optional
+        What columns of ``best`` are that targets do not have.
     """
+    last = None
+    if run.candidates_parquet.exists():
+        last = pd.read_parquet(run.candidates_parquet, columns=["object_id"])["object_id"]
     records.forget(run.ranking_record)
-    described = _described(run.targets(min(done))) if done else {}
-    described |= {f"logit_{name}": ("", "stat.likelihood") for name in networks}
-    write_candidates(best, run.candidates_parquet, run.candidates_fits, described)
+    known = _described(run.targets(min(done))) if done else {}
+    write_candidates(best, run.candidates_parquet, run.candidates_fits, {**known, **(described or {})})
     no_failure = {str(int(status)) for status in (Status.OK, Status.SET_ASIDE)}
     failed = [p for p in sorted(done) if set(done[p]["status"]) - no_failure]
     columns = ["object_id", "ra", "dec", "tile"]
     pairs = ((pd.read_parquet(run.targets(p), columns=columns), pd.read_parquet(run.scores(p))) for p in failed)
     rows = write_failures((failures(targets, scores) for targets, scores in pairs), run.failures)
-    records.write(run.ranking_record, key, {"candidates": len(best), "failures": rows})
+    facts: dict[str, Any] = {"candidates": len(best), "failures": rows}
+    if last is not None:
+        facts["overlap"] = budget.overlap(last, best["object_id"])._asdict()
+    records.write(run.ranking_record, key, facts)
 
 
-def _described(targets: Path) -> dict[str, tuple[str, str]]:
+def _described(targets: Path) -> dict[str, Column]:
     """Units and UCDs of columns, as a target table has them."""
     fields = [(field.name, field.metadata or {}) for field in pq.read_schema(targets)]
     return {
-        name: (facts.get(b"unit", b"").decode(), facts.get(b"ucd", b"").decode()) for name, facts in fields if facts
+        name: Column(name, facts.get(b"unit", b"").decode() or None, facts.get(b"ucd", b"").decode() or None, "")
+        for name, facts in fields
+        if facts
     }
 
 

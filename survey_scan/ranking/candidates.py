@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,7 +27,7 @@ _DESCRIBED: dict[str, Column] = {column.name: column for column in (*TARGET_COLU
 
 
 def write_candidates(
-    best: pd.DataFrame, parquet: Path, fits: Path, described: Mapping[str, Sequence[str]] | None = None
+    best: pd.DataFrame, parquet: Path, fits: Path, described: Mapping[str, Column] | None = None
 ) -> None:
     """Write the candidate table twice: VOParquet and FITS.
 
@@ -41,7 +41,7 @@ def write_candidates(
     parquet, fits : Path
         Where to.
     described : mapping, optional
-        Kept column → its unit and UCD; empty where it has none.
+        What columns are that are none of the program's own, by name.
 
     Notes
     -----
@@ -52,9 +52,7 @@ def write_candidates(
     kept = [name for name in best.columns if name not in {*FIRST, *LAST}]
     table = best.assign(rank=np.arange(1, len(best) + 1))[[*FIRST, *kept, *LAST]]
     columns = {str(name): _plain(table[name]) for name in table}
-    facts = dict(_DESCRIBED)
-    for name, (unit, ucd) in (described or {}).items():
-        facts.setdefault(name, Column(name, unit or None, ucd or None, ""))
+    facts = {**(described or {}), **_DESCRIBED}
     records.write_atomically(parquet, _parquet(columns, facts))
     records.write_atomically(fits, _fits(columns, facts))
 

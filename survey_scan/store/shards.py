@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -38,6 +39,35 @@ def shard(chunks: Iterable[Data], count: int) -> Iterator[Data]:
         index[i] = position, len(chunk) + 4
         position += len(chunk) + 4
     yield from checked(index.tobytes())
+
+
+def index(stream: BinaryIO, count: int) -> NDArray[np.uint64]:
+    """Where the chunks of a shard begin, and how long they are with their checksums.
+
+    Parameters
+    ----------
+    stream : file object
+        Of a shard that :func:`shard` made.
+    count : int
+        How many chunks a whole shard has.
+
+    Returns
+    -------
+    ndarray of uint64, shape (count, 2)
+
+    Raises
+    ------
+    ValueError
+        If it is too short, or its checksum differs.
+    """
+    length = count * 16 + 4
+    if stream.seek(0, os.SEEK_END) < length:
+        raise ValueError(f"{stream.tell()} bytes")
+    stream.seek(-length, os.SEEK_END)
+    data = stream.read(length)
+    if google_crc32c.value(data[:-4]).to_bytes(4, "little") != data[-4:]:
+        raise ValueError("the checksum of its index differs")
+    return np.frombuffer(data[:-4], dtype="<u8").reshape(count, 2)
 
 
 def checked(data: Data) -> tuple[Data, bytes]:

@@ -1,0 +1,1 @@
+"""Candidates for other programs: tables, DS9 regions, cutouts as FITS, a subject set for Zooniverse."""
