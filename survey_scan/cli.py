@@ -172,7 +172,9 @@ def partition(run: Path, stage: str, number: int) -> None:
 @click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="With at least this score.")
 @click.option("--budget", type=click.IntRange(min=1), metavar="N", help="As --top, and say what inspecting N means.")
 @click.option("--evaluation", type=click.Path(path_type=Path), metavar="FILE", help="With --budget: what to expect.")
-@click.option("--against", type=click.Path(path_type=Path), metavar="RUN|FILE", help="With --budget: another list.")
+@click.option(
+    "--against", type=click.Path(path_type=Path), metavar="RUN|FILE", help="With --budget: compare with another list."
+)
 def rank(
     run: Path,
     top: int | None,

@@ -378,7 +378,7 @@ def test_what_is_said_of_the_whole_run(run, candidates):
     from survey_scan.views import budget, drift, known
 
     said: list[str] = []
-    budget.run(run, 40, None, None, said.append)
+    budget.run(run, 40, None, run.path, said.append)
     scored = sum((pd.read_parquet(p)["status"] == 0).sum() for p in run.scores_folder.glob("*.parquet"))
     assert said[0].startswith(f"budget      40 of {scored} scored targets")
     assert (
@@ -432,7 +432,8 @@ def test_the_commands(run, candidates, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(path, copy)
     code, said = call("rank", copy, "--budget", 9)
-    assert code == 0 and said[0].startswith("budget      9 of ") and said[1] == "overlap     9 stay, 0 new, 51 gone"
+    assert code == 0 and said[0].startswith("budget      9 of ")
+    assert said.count("overlap     9 stay, 0 new, 51 gone") == 1
     assert any(line.startswith("candidates  9, logit ") for line in said)
     assert pd.read_parquet(copy / "candidates.parquet")["object_id"].tolist() == candidates["object_id"].tolist()[:9]
     assert call("rank", path, "--budget", 9, "--top", 9) == (

@@ -103,7 +103,10 @@ def lines(config: Config, found: Mapping[str, dict[str, Any]], width: int = 12) 
     for name, one in found.items():
         yield f"{'network':<{width}}{name + ': ' if name else ''}{line(one)}"
         if one["evaluation"]:
-            said = ", ".join(f"{key} {value}" for key, value in one["evaluation"].items())
+            said = ", ".join(
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in one["evaluation"].items()
+            )
             yield f"{'':<{width}}by its own evaluation: {said}"
         yield from (f"{'warning':<{width}}{name + ': ' if name else ''}{warning}" for warning in one["warnings"])
     if config.models is not None:

@@ -31,7 +31,7 @@ def run(
     evaluation : Path or None
         evaluation.json of ``survey_scan evaluate``, or its folder; its prior counts.
     against : Path or None
-        Another run, or its candidate table, instead of the run's own last list.
+        Another run, or its candidate table, to compare with.
     say : callable
         Prints a line.
 
@@ -98,12 +98,10 @@ def _best(run: RunDirectory, n: int) -> list[Any]:
 
 
 def _last(run: RunDirectory, against: Path | None) -> list[Any] | None:
-    path = against or run.candidates_parquet
-    if path.is_dir():
-        path = RunDirectory(path).candidates_parquet
+    if against is None:
+        return None  # ranking says how its list differs from the last
+    path = RunDirectory(against).candidates_parquet if against.is_dir() else against
     if not path.exists():
-        if against is None:
-            return None
         raise RunError(f"--against: {path}: no such file. Name a run that is ranked, or its candidates.parquet.")
     try:
         return pd.read_parquet(path, columns=["object_id"])["object_id"].tolist()

@@ -168,4 +168,6 @@ def _contract(package: Package) -> Iterator[tuple[str, str]]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ("; " if any(isinstance(inner, dict) for inner in value) else ", ").join(map(_text, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
