@@ -1,7 +1,6 @@
 """``survey_scan train``: from labelled stores to a network packed with its contract, resumed from its last epoch."""
 
 import importlib.metadata
-import importlib.util
 import io
 import shutil
 import time
@@ -229,13 +228,12 @@ def _measured(is_lens: NDArray[np.bool_], logits: NDArray[np.float64]) -> dict[s
 
 def _history(folder: Folder, fit: Fit) -> None:
     """Write the history as a table, and draw it."""
+    from survey_scan.training.picture import draw
+
     buffer = io.StringIO()
     pd.DataFrame(fit.progress.history).to_csv(buffer, index=False, float_format="%.8g")
     records.write_atomically(folder.history, buffer.getvalue().encode())
-    if importlib.util.find_spec("matplotlib") is not None:
-        from survey_scan.training.picture import draw
-
-        records.write_atomically(folder.picture, draw(fit.progress.history))
+    records.write_atomically(folder.picture, draw(fit.progress.history))
 
 
 def _close(folder: Folder, config: Training, opened: Opened, contract: Contract, fit: Fit, key: Key, say: Say) -> None:
