@@ -25,8 +25,8 @@ SHOWN = 100
 #: Tiles, or bins of seeing, that are shown.
 GROUPS = 12
 
-#: Columns of the candidates that stand below a picture where there are any.
-CAPTIONS = ("known_name", "known_grade", "grade", "duplicate_of")
+#: What columns of the candidates say below a picture, where there are any.
+CAPTIONS = {"known_name": "{}", "known_grade": "{}", "grade": "graded {}", "duplicate_of": "doubles {}"}
 
 
 def write(run: RunDirectory) -> Path:
@@ -103,7 +103,9 @@ def _shown(run: RunDirectory, candidates: pd.DataFrame) -> list[dict[str, Any]]:
     shown = []
     for cutout, row in zip(cutouts, best.to_dict("records"), strict=True):
         picture = pictures.png(pictures.render(cutout, pixels.bands, "colour", 0, weights))
-        said = [str(row[name]) for name in CAPTIONS if name in row and not pd.isna(row[name]) and str(row[name])]
+        said = [
+            form.format(row[name]) for name, form in CAPTIONS.items() if not pd.isna(row.get(name)) and str(row[name])
+        ]
         shown.append(
             {**{str(k): v for k, v in row.items()}, "said": ", ".join(said), "png": base64.b64encode(picture).decode()}
         )
