@@ -118,10 +118,19 @@ def test_a_survey_across_right_ascension_zero_is_not_torn_apart():
         {"ra1": a, "dec1": 0, "ra2": b, "dec2": 0, "ra3": b, "dec3": 0.4, "ra4": a, "dec4": 0.4, "n_targets": 10 + i}
         for i, (a, b) in enumerate(edges)
     ])  # fmt: skip
-    picture = figures.sky(tiles, pd.DataFrame({"ra": [359.8, 0.1], "dec": [0.1, 0.2]}))
+    some = pd.DataFrame({"ra": [359.8, 0.1], "dec": [0.1, 0.2]})
+    picture = figures.sky(tiles, some, some)
     labels = [float(label) for label in re.findall(r">([\d.]+)</text>", picture)]
     assert any(label > 359 for label in labels) and any(0 < label < 1 for label in labels)
     assert not any(20 < label < 340 for label in labels)
+
+
+def test_a_sky_without_tiles_has_its_targets():
+    some = pd.DataFrame({"ra": [10.0, 10.5], "dec": [0.1, 0.2]})
+    for tiles in (pd.DataFrame({"tile": [], "n_targets": []}), pd.DataFrame({"tile": ["a"], "n_targets": [2]})):
+        picture = figures.sky(tiles, some, some[:0])
+        assert picture is not None and "some targets" in picture and "0 candidates" in picture
+        assert figures.sky(tiles, some[:0], some[:0]) is None
 
 
 def test_cuts_run_where_they_do():

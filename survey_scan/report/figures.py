@@ -32,33 +32,37 @@ OUTLINED = 2000
 GRID = 300
 
 
-def sky(tiles: pd.DataFrame, candidates: pd.DataFrame) -> str | None:
-    """Where the targets are, tile by tile, and the candidates.
+def sky(tiles: pd.DataFrame, targets: pd.DataFrame, candidates: pd.DataFrame) -> str | None:
+    """Where the targets are, tile by tile if the tiles' corners are known, and the candidates.
 
     Parameters
     ----------
     tiles : DataFrame
-        ``ra1, dec1, ... ra4, dec4`` (deg) and ``n_targets``; may have no rows, of a scan of a cutout service.
+        ``n_targets``, and ``ra1, dec1, ... ra4, dec4`` (deg) of a plan that located its targets on tiles.
+    targets : DataFrame
+        From :func:`survey_scan.report.sample.targets`: drawn where there are no corners.
     candidates : DataFrame
         ``ra``, ``dec`` (deg).
 
     Returns
     -------
     str or None
-        None if there is neither.
+        None if there is nothing to draw.
     """
-    held = tiles[tiles["n_targets"] > 0] if len(tiles) else tiles
-    if not len(held) and not len(candidates):
-        return None
+    cornered = "ra1" in tiles and bool(tiles["ra1"].notna().any())
+    held = tiles[(tiles["n_targets"] > 0) & tiles["ra1"].notna()] if cornered else tiles[:0]
     corners = (
-        np.stack([held[[f"ra{i}", f"dec{i}"]].to_numpy(np.float64) for i in range(1, 5)], axis=1) if len(held) else None
+        np.stack([held[[f"ra{i}", f"dec{i}"]].to_numpy(np.float64) for i in range(1, 5)], axis=1)
+        if len(held)
+        else np.empty((0, 4, 2))
     )
-    everything = np.concatenate(
-        [candidates[["ra", "dec"]].to_numpy(np.float64), *([] if corners is None else [corners.reshape(-1, 2)])]
-    )
+    dots = targets[["ra", "dec"]].to_numpy(np.float64) if not len(held) else np.empty((0, 2))
+    everything = np.concatenate([candidates[["ra", "dec"]].to_numpy(np.float64), dots, corners.reshape(-1, 2)])
+    if not len(everything):
+        return None
     origin = _middle(everything[:, 0])
     figure, axis = _figure(7.2, 4.2)
-    if corners is not None:
+    if len(held):
         # A corner goes with its tile: one that begins before the origin's far side ends there, too.
         first = _unwrap(corners[:, :1, 0], origin)
         corners[..., 0] = first + (corners[..., 0] - corners[:, :1, 0] + 180) % 360 - 180
@@ -69,6 +73,16 @@ def sky(tiles: pd.DataFrame, candidates: pd.DataFrame) -> str | None:
         )  # fmt: skip
         axis.add_collection(polygons)
         figure.colorbar(polygons, ax=axis, label="targets in a tile", shrink=0.85)
+    else:
+        axis.scatter(
+            _unwrap(dots[:, 0], origin),
+            dots[:, 1],
+            s=2,
+            color=GREY,
+            linewidths=0,
+            rasterized=True,
+            label="some targets",
+        )
     shown = candidates.head(MARKED)
     axis.scatter(
         _unwrap(shown["ra"].to_numpy(), origin), shown["dec"], s=9, color=CANDIDATE, linewidths=0, zorder=3,
@@ -80,7 +94,7 @@ def sky(tiles: pd.DataFrame, candidates: pd.DataFrame) -> str | None:
     axis.invert_xaxis()  # east is left
     axis.xaxis.set_major_formatter(lambda value, _: f"{value % 360:g}")
     axis.set(xlabel="right ascension, deg", ylabel="declination, deg")
-    figure.legend(loc="outside lower center", frameon=False)
+    figure.legend(loc="outside lower center", frameon=False, ncols=2)
     return _svg(figure)
 
 

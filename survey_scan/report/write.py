@@ -78,17 +78,16 @@ def _drawn(
     events: list[dict[str, Any]],
     partitions: list[int],
 ) -> dict[str, str | None]:
-    tiles = pd.read_parquet(run.tiles)
+    nothing = pd.DataFrame({"ra": [], "dec": []})
+    targets = sample.targets(run, partitions) if partitions else nothing
     drawn = {
-        "sky": figures.sky(tiles, candidates if len(candidates) else pd.DataFrame({"ra": [], "dec": []})),
+        "sky": figures.sky(pd.read_parquet(run.tiles), targets, candidates if len(candidates) else nothing),
         "histogram": figures.histogram(found.logits, float(candidates["logit"].min()) if len(candidates) else None),
         "progress": figures.progress(events),
         "colours": None,
     }
-    if partitions and len(candidates):
-        targets = sample.targets(run, partitions)
-        if pair := sample.axes(targets, config.images.bands):
-            drawn["colours"] = figures.colours(targets, candidates, config.selection, pair)
+    if len(candidates) and (pair := sample.axes(targets, config.images.bands)):
+        drawn["colours"] = figures.colours(targets, candidates, config.selection, pair)
     return drawn
 
 
