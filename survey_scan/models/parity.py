@@ -24,7 +24,7 @@ BATCH = 16
 
 
 def load_plain(package: Package, model: Model, device: Device = Device()) -> Network:  # noqa: B008 - frozen
-    """A network for the very cutouts that its contract describes, in float32 and without XLA.
+    """A network for the very cutouts that its contract describes, in float32, without XLA, and on one view of each.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def load_plain(package: Package, model: Model, device: Device = Device()) -> Net
     contract = package.contract
     if contract is None:
         raise ModelError(f"{model.path} has no contract: there is no model.yaml in it or beside it that names it.")
-    plain = model.model_copy(update={"precision": "float32", "jit": False, "batch_size": BATCH})
+    plain = model.model_copy(update={"precision": "float32", "jit": False, "batch_size": BATCH, "views": 1})
     return load_package(package, plain, contract.bands, contract.size, "float32", device)
 
 
