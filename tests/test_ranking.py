@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from survey_scan import ranking, records, scores
-from survey_scan.config import Ranking
+from survey_scan.config import Config, Ranking
+from survey_scan.engine import pipeline, tasks
+from survey_scan.engine.state import Standing
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 from survey_scan.schema import Status
+from survey_scan.watch import bins
 
 
 def tables(logit: Any, ids: Any = None, status: Any = None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -187,3 +190,100 @@ def test_no_ranking_changes_without_a_new_version():
     best = ranking.top(targets, table, Ranking(top=50, threshold=0.9))
     digest = hashlib.sha256(json.dumps(best[["object_id", "logit"]].values.tolist()).encode()).hexdigest()[:16]
     assert (ranking.RANKING_VERSION, len(best), digest) == (2, 50, "80edfef0c9563ffa")
+
+
+def a_run(folder: Path, logits: list[Any], ids: str = "numbers", top: int = 30, models: Any = None) -> Any:
+    """A run of such logits and its standing, as far as ranking asks."""
+    from survey_scan.combination import column
+    from survey_scan.config_file import dump
+
+    config = small_config(top, models)
+    run = RunDirectory(folder)
+    run.targets_folder.mkdir(parents=True)
+    names, found = IDS[ids](sum(map(len, logits)), np.random.default_rng(3)), records.Records()
+    for p, part in enumerate(logits):
+        targets, table = tables(part, names[sum(map(len, logits[:p])) :][: len(part)])
+        if models:
+            own = {column(name): table["logit"] * (1 + i) for i, name in enumerate(models)}
+            table = table[["object_id"]].assign(**own, status=table["status"])
+        targets.to_parquet(run.targets(p), index=False)
+        scores.write(run.scores(p), table)
+        counted = bins.count(table.filter(regex="^logit").to_numpy()[:, -1])
+        found.add(p, json.dumps({"key": {}, "logits": counted}).encode())
+    run.config_resolved.write_text(dump(config, "test"))
+    partitions = pd.DataFrame({"partition": range(len(logits)), "n_targets": list(map(len, logits))})
+    return config, run, Standing(partitions, {}, {"scores": found}, {}, {}, [])
+
+
+def small_config(top: int, models: Any) -> Config:
+    which: dict[str, Any] = {"models": models} if models else {"model": {"path": "loopback"}}
+    return Config.model_validate({
+        "run": {"name": "r"}, "catalogue": {"files": ["c.fits"], "id_column": "ID"}, "selection": {"cuts": {}},
+        "images": {"files": "{tile}_{band}.fits", "bands": ["g"]}, "cutouts": {"bands": ["g"], "size": 20},
+        "ranking": {"top": top, **({"combine": "max"} if models else {})}, **which,
+    })  # fmt: skip
+
+
+def random_logits(rng: Any, partitions: int = 9) -> list[Any]:
+    """Some partitions with high logits, some without, one without any, one empty."""
+    found = [rng.normal(p % 4 * 3 - 8, 2, 40).astype(np.float32).round(1) for p in range(partitions)]
+    found[4][:] = np.nan
+    found[2][::3] = np.nan
+    return found
+
+
+def all_at_once(config: Config, run: RunDirectory, numbers: Any) -> pd.DataFrame:
+    pairs = [(pd.read_parquet(run.targets(p)), pd.read_parquet(run.scores(p))) for p in numbers]
+    return ranking.top(*(pd.concat(part, ignore_index=True) for part in zip(*pairs, strict=True)), config.ranking)
+
+
+@pytest.mark.parametrize("ids", sorted(IDS))
+@pytest.mark.parametrize(("top", "group"), [(1, 9), (30, 2), (30, 9), (1000, 4)])
+def test_the_best_of_a_run_are_those_of_one_table(tmp_path, ids, top, group, monkeypatch):
+    monkeypatch.setattr(pipeline, "RANK_GROUP", group)
+    monkeypatch.setattr(tasks, "CHOSEN_ROWS", 50)
+    config, run, standing = a_run(tmp_path, random_logits(np.random.default_rng(top)), ids, top)
+    best = pipeline.best_of(config, run, standing, None)
+    pd.testing.assert_frame_equal(best, all_at_once(config, run, range(9)))
+    old = records.Records()
+    for p in range(9):
+        old.add(p, b'{"key": {}}')  # counts no logits
+    standing.done["scores"] = old
+    pd.testing.assert_frame_equal(pipeline.best_of(config, run, standing, None), best)
+
+
+def test_tables_that_hold_none_of_the_best_are_not_read(tmp_path):
+    config, run, standing = a_run(tmp_path, random_logits(np.random.default_rng(0)))
+    best = pipeline.best_of(config, run, standing, None)
+    for p in (0, 1, 4, 5, 8):
+        run.targets(p).unlink()
+        run.scores(p).unlink()
+    pd.testing.assert_frame_equal(pipeline.best_of(config, run, standing, None), best)
+    run.scores(3).unlink()
+    with pytest.raises(FileNotFoundError):
+        pipeline.best_of(config, run, standing, None)
+
+
+def test_a_run_without_a_single_score_has_an_empty_table_of_the_best(tmp_path):
+    config, run, standing = a_run(tmp_path, [np.full(5, np.nan, np.float32)] * 2)
+    best = pipeline.best_of(config, run, standing, None)
+    assert len(best) == 0
+    assert list(best) == ["object_id", "ra", "dec", "tile", "x", "y", "mag_r", "score", "logit", "status"]
+
+
+def test_several_networks_are_ranked_by_all_tables(tmp_path):
+    models = {"a": {"path": "loopback"}, "b": {"path": "loopback"}}
+    config, run, standing = a_run(tmp_path, random_logits(np.random.default_rng(1)), models=models)
+    best = pipeline.best_of(config, run, standing, None)
+    assert list(best)[-5:] == ["logit_a", "logit_b", "score", "logit", "status"]
+    logit = np.concatenate([pd.read_parquet(run.scores(p))[["logit_a", "logit_b"]].max(axis=1) for p in range(9)])
+    np.testing.assert_allclose(best["logit"], np.sort(logit[np.isfinite(logit)])[::-1][:30])
+
+
+def test_a_score_table_of_other_targets_is_refused_where_one_of_the_best_is_in_it(tmp_path):
+    config, run, standing = a_run(tmp_path, random_logits(np.random.default_rng(0)))
+    table = pd.read_parquet(run.scores(3))
+    scores.write(run.scores(3), table.assign(object_id=table["object_id"][::-1].to_numpy()))
+    with pytest.raises(RunError) as caught:
+        pipeline.best_of(config, run, standing, None)
+    assert str(caught.value) == "a score table is not of its partition's targets. Run again with '--redo scores'."

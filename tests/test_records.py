@@ -94,3 +94,41 @@ def test_errors_travel_between_processes():
 
 def test_every_status_has_a_reason_and_a_severity():
     assert set(REASONS) == set(Status) == set(SEVERITY)
+
+
+def test_what_a_folder_of_records_holds(tmp_path):
+    assert list(records.contents(tmp_path / "none")) == []
+    for p in (0, 7, 123456):
+        records.write(tmp_path / f"{p:05d}.json", {"targets": "a"}, {"n": p})
+    for name in (".00008.json.77.partial", "rank.json", "00009.json.old", "00010"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "00003.json").write_bytes(b"{")
+    found = dict(records.contents(tmp_path))
+    assert sorted(found) == [0, 3, 7, 123456]
+    assert {p: records.parse(content) for p, content in found.items()} == {
+        **{p: records.read(tmp_path / f"{p:05d}.json") for p in (0, 7, 123456)},
+        3: None,
+    }
+
+
+def test_a_record_forgotten_while_its_folder_is_read_is_not_there(tmp_path):
+    for p in range(3):
+        records.write(tmp_path / f"{p:05d}.json", {}, {})
+    reading = records.contents(tmp_path)
+    first, _ = next(reading)
+    records.forget(tmp_path / f"{(first + 1) % 3:05d}.json")
+    assert {first} | {p for p, _ in reading} == {first, (first + 2) % 3}
+
+
+def test_records_are_a_mapping_that_parses_them():
+    found = records.Records()
+    assert not found and 4 not in found
+    found.add(4, b'{"key": {"a": "x"}, "n": 1}')
+    found.add(2, b'{"key": {"a": "y"}, "n": 2}')
+    assert len(found) == 2 and 4 in found and 3 not in found
+    assert sorted(found) == [2, 4] and min(found) == 2
+    assert found[4] == {"key": {"a": "x"}, "n": 1}
+    assert [record["n"] for record in found.values()] == [1, 2]
+    assert (found.remove(4), found.remove(4), dict(found)) == (True, False, {2: {"key": {"a": "y"}, "n": 2}})
+    with pytest.raises(KeyError):
+        found[4]

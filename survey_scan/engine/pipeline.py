@@ -18,6 +18,7 @@ from survey_scan import ranking, store
 from survey_scan.cluster import pools, slurm
 from survey_scan.cluster import profile as profiles
 from survey_scan.cluster.connect import Cluster, connect, minding
+from survey_scan.combination import Combination
 from survey_scan.config import Config
 from survey_scan.engine import (
     account,
@@ -42,13 +43,14 @@ from survey_scan.errors import Incomplete, Interrupted, ResourceError
 from survey_scan.imaging import service, service_http
 from survey_scan.layout import STAGES, RunDirectory
 from survey_scan.views import drift as drifting
+from survey_scan.watch import bins
 from survey_scan.watch.scheduler import page
 
 if TYPE_CHECKING:
     from distributed import Client
 
 #: Partitions whose best targets one ``rank`` task merges, and tables one ``merge`` task merges.
-RANK_GROUP, MERGE_FAN_IN = 32, 8
+RANK_GROUP, MERGE_FAN_IN = 256, 8
 
 
 @dataclass(frozen=True)
@@ -321,21 +323,48 @@ def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client 
     client : Client or None
         Where the tasks run; None does them here.
     """
-    numbers = standing.partitions["partition"].tolist()
-    groups = [numbers[i : i + RANK_GROUP] for i in range(0, len(numbers), RANK_GROUP)]
+    groups = _groups(standing.partitions["partition"].tolist())
     if config.ranking.combine == "mean_rank":
         counted = [_call(client, "ranks", i, tasks.ranks, str(run), group) for i, group in enumerate(groups)]
         reduce(add, (one if client is None else one.result() for one in counted)).write(run.ranks)
-    tables: list[Any] = [_call(client, "rank", i, tasks.top, str(run), group) for i, group in enumerate(groups)]
+    best = best_of(config, run, standing, client)
+    _drift(run, groups, client)
+    best, described = annotate(config, best)
+    ranking.finish(run, best, standing.done["scores"], standing.ranking_key, described)
+
+
+def best_of(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> pd.DataFrame:
+    """The best targets of a run; the parameters are those of :func:`rank`.
+
+    Partitions that cannot hold any, by what their records count, are not read.
+    """
+    lowest, promising = _promising(config, standing)
+    numbers = [p for p in standing.partitions["partition"].tolist() if p in promising]
+    groups = _groups(numbers or standing.partitions["partition"].tolist()[:1])
+    tables: list[Any] = [_call(client, "rank", i, tasks.top, str(run), group, lowest) for i, group in enumerate(groups)]
     level = 0
     while len(tables) > 1:
         level += 1
         parts = [tables[i : i + MERGE_FAN_IN] for i in range(0, len(tables), MERGE_FAN_IN)]
         tables = [_call(client, f"rank-merge{level}", i, tasks.merge, str(run), part) for i, part in enumerate(parts)]
-    best = tables[0].result() if client is not None else tables[0]
-    _drift(run, groups, client)
-    best, described = annotate(config, best)
-    ranking.finish(run, best, standing.done["scores"], standing.ranking_key, described)
+    best: pd.DataFrame = tables[0] if client is None else tables[0].result()
+    return best
+
+
+def _groups(numbers: list[int]) -> list[list[int]]:
+    return [numbers[i : i + RANK_GROUP] for i in range(0, len(numbers), RANK_GROUP)]
+
+
+def _promising(config: Config, standing: Standing) -> tuple[float, set[int]]:
+    """A logit that none of the best is below, and the partitions with higher ones, by what the records count.
+
+    Where targets are not ranked by a network's own logit, or a record is too old to count them, all are promising.
+    """
+    done = standing.done["scores"]
+    if Combination(config).by == "last" and all("logits" in record for record in done.values()):
+        lowest = bins.lowest_of_highest((record["logits"] for record in done.values()), config.ranking.top)
+        return lowest, {p for p, record in done.items() if bins.reach(record["logits"], lowest)}
+    return -np.inf, set(done)
 
 
 def _drift(run: RunDirectory, groups: list[list[int]], client: "Client | None") -> None:

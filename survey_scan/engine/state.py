@@ -19,6 +19,7 @@ from survey_scan.errors import ModelError, RunError
 from survey_scan.identity import Key, digest, digest_path, explain
 from survey_scan.layout import STAGES, RunDirectory, Stage
 from survey_scan.models.package import Cutouts, open_package
+from survey_scan.records import Records
 
 #: Version of the run directory; a program reads its own and older ones.
 FORMAT_VERSION = 1
@@ -43,14 +44,14 @@ class Standing:
     keys : dict
         Stage → partition → the key a finished record must have.
     done : dict
-        Stage → partition → the finished record.
+        Stage → the finished records by partition.
     todo : dict
         Stage → partition → the names of the key's parts that changed, or ``["new"]``.
     """
 
     partitions: pd.DataFrame
     keys: dict[Stage, dict[int, Key]]
-    done: dict[Stage, dict[int, dict[str, Any]]]
+    done: dict[Stage, Records]
     todo: dict[Stage, dict[int, list[str]]]
     ranking_key: Key
     ranking_todo: list[str]
@@ -96,22 +97,23 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     spec = digest([_section(config, "images"), _section(config, "cutouts")])
     models = models_key(config)
     keys: dict[Stage, dict[int, Key]] = {"cutouts": {}, "scores": {}}
-    for p, targets, image in zip(partitions["partition"].tolist(), partitions["targets_digest"], images, strict=True):
+    numbers, digests = partitions["partition"].tolist(), partitions["targets_digest"].tolist()
+    for p, targets, image in zip(numbers, digests, images, strict=True):
         cut = {"targets": str(targets), "images": image, "spec": spec, "code": str(CUTOUTS_VERSION)}
         keys["cutouts"][p] = cut
         keys["scores"][p] = {"cutouts": digest(cut), **models, "code": str(SCORES_VERSION)}
-    done: dict[Stage, dict[int, dict[str, Any]]] = {"cutouts": {}, "scores": {}}
+    done: dict[Stage, Records] = {stage: Records() for stage in STAGES}
     todo: dict[Stage, dict[int, list[str]]] = {"cutouts": {}, "scores": {}}
     for stage in STAGES:
+        found = dict(records.contents(run.records_folder / stage))
         for p, key in keys[stage].items():
-            record = records.read(run.record(stage, p))
-            reasons = explain(record["key"] if record else None, key)
-            if reasons or record is None:
-                todo[stage][p] = reasons
+            record = records.parse(found[p]) if p in found else None
+            if record is not None and record["key"] == key:
+                done[stage].add(p, found[p])
             else:
-                done[stage][p] = record
+                todo[stage][p] = explain(record["key"] if record else None, key)
     for p in todo["cutouts"]:  # new pixels need new scores, even if by chance their key is the same
-        if done["scores"].pop(p, None) is not None:
+        if done["scores"].remove(p):
             todo["scores"][p] = ["cutouts"]
     ranking_key = {
         "scores": digest([keys["scores"][p] for p in sorted(keys["scores"])]),

@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from survey_scan import ranking, records, store
 from survey_scan import scores as scoring
 from survey_scan.cluster import worker
-from survey_scan.combination import Ranks
-from survey_scan.config import CHUNK_ROWS, Config, Cutouts, Model
+from survey_scan.combination import Combination, Ranks, column
+from survey_scan.config import CHUNK_ROWS, Config, Cutouts, Model, Ranking
 from survey_scan.config_file import load
 from survey_scan.cutouts import cut_partition
 from survey_scan.engine import state
@@ -43,6 +44,9 @@ from survey_scan.watch import bins
 if TYPE_CHECKING:
     from survey_scan.models import Network
 
+
+#: Rows a ``rank`` task chooses before it ranks them and goes on with the best.
+CHOSEN_ROWS = 1 << 17
 
 _mine = threading.local()
 _loading = threading.Lock()
@@ -153,15 +157,53 @@ def effect(path: str, partition: int) -> list[str]:
     return lines
 
 
-def top(path: str, partitions: list[int]) -> pd.DataFrame:
-    """The best targets of some partitions, at most as many as there will be candidates."""
+def top(path: str, partitions: list[int], lowest: float = -np.inf) -> pd.DataFrame:
+    """The best targets of some partitions, at most as many as there will be candidates.
+
+    Parameters
+    ----------
+    path, partitions
+        The run directory, and which.
+    lowest : float
+        A logit that none of the run's best is below, where one is known: tables without a higher one are read no further.
+    """
     run, config = RunDirectory(Path(path)), _config(path)
     combination = state.combination(run, config)
-    best = [
-        ranking.top(pd.read_parquet(run.targets(p)), scoring.read(run.scores(p), combination), config.ranking)
-        for p in partitions
-    ]
-    return ranking.merge(best, config.ranking)
+    best: list[pd.DataFrame] = []
+    chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]] = []
+    for p in partitions:
+        file = _opened(run.scores(p))
+        scored = _logits(file, combination)
+        rows = ranking.possible(scored["logit"], scored["status"], config.ranking, lowest)
+        if len(rows) or not (best or chosen):  # one at least, for its columns
+            targets, ids = _opened(run.targets(p)).read(use_threads=False), file.read(["object_id"], use_threads=False)
+            ranking.check_same(targets["object_id"].to_numpy(), ids["object_id"].to_numpy())
+            chosen.append((targets.take(rows), {name: values[rows] for name, values in scored.items()}))
+        if sum(len(table) for table, _ in chosen) >= CHOSEN_ROWS:
+            best, chosen = [ranking.merge([*best, _ranked(chosen, config.ranking)], config.ranking)], []
+            if len(best[0]) == config.ranking.top:
+                lowest = max(lowest, float(best[0]["logit"].iloc[-1]))
+    return ranking.merge([*best, *([_ranked(chosen, config.ranking)] if chosen else [])], config.ranking)
+
+
+def _ranked(chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]], rule: Ranking) -> pd.DataFrame:
+    """The best of rows chosen from several partitions, made a data frame once: one of each takes as long as reading it."""
+    tables = [table.replace_schema_metadata() for table, _ in chosen]
+    scores = {name: np.concatenate([own[name] for _, own in chosen]) for name in chosen[0][1]}
+    return ranking.best(pa.concat_tables(tables, promote_options="permissive").to_pandas(), scores, rule)
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """A table of a run, to be read without threads: for one this small pandas' own reader takes four times as long."""
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
+def _logits(file: pq.ParquetFile, combination: Combination) -> dict[str, NDArray[Any]]:
+    """The logits of a score table, with the one that its targets are ranked by, and its status."""
+    table = file.read([*map(column, combination.names), "status"], use_threads=False)
+    if combination.names == [""]:
+        return {name: table[name].to_numpy() for name in table.column_names}
+    return {str(name): values.to_numpy() for name, values in combination.apply(table.to_pandas()).items()}
 
 
 def ranks(path: str, partitions: list[int]) -> Ranks:

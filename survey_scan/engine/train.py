@@ -1,6 +1,5 @@
 """``survey_scan train``: from labelled stores to a network packed with its contract, resumed from its last epoch."""
 
-import importlib.metadata
 import io
 import shutil
 import time

@@ -59,23 +59,61 @@ def top(targets: pd.DataFrame, scores: pd.DataFrame, ranking: Ranking) -> pd.Dat
     RunError
         If the tables are not of the same targets.
     """
-    same = len(targets) == len(scores) and (targets["object_id"].to_numpy() == scores["object_id"].to_numpy()).all()
-    if not same:
-        raise RunError("a score table is not of its partition's targets. Run again with '--redo scores'.")
-    logit = scores["logit"].to_numpy()
-    score = probability(logit)
-    wanted = (scores["status"].to_numpy() == Status.OK) & np.isfinite(logit)
+    check_same(targets["object_id"].to_numpy(), scores["object_id"].to_numpy())
+    columns = {str(name): column.to_numpy() for name, column in scores.items()}
+    rows = possible(columns["logit"], columns["status"], ranking)
+    return best(targets.iloc[rows], {name: values[rows] for name, values in columns.items()}, ranking)
+
+
+def possible(
+    logit: NDArray[np.float32], status: NDArray[np.uint8], ranking: Ranking, lowest: float = -np.inf
+) -> NDArray[np.intp]:
+    """Rows of one partition that can be among the best.
+
+    Parameters
+    ----------
+    logit, status : ndarray, shape (n,)
+        Of its score table.
+    ranking : config.Ranking
+        As for :func:`top`.
+    lowest : float
+        A logit that none of the best of the whole run is below, where one is known.
+    """
+    rows = np.flatnonzero((status == Status.OK) & np.isfinite(logit) & (logit >= lowest))
     if ranking.threshold is not None:
-        wanted &= score >= ranking.threshold
-    rows = np.flatnonzero(wanted)
+        rows = rows[probability(logit[rows]) >= ranking.threshold]
     if len(rows) > ranking.top:  # nothing below the K-th logit can matter; what ties with it can
-        lowest = np.partition(logit[rows], -ranking.top)[-ranking.top]
-        rows = rows[logit[rows] >= lowest]
-    members = {str(name): scores[name].to_numpy()[rows] for name in scores if str(name).startswith("logit_")}
-    table = targets.iloc[rows].assign(
-        **members, score=score[rows], logit=logit[rows], status=scores["status"].to_numpy()[rows]
-    )
-    return _best(table, ranking)
+        rows = rows[logit[rows] >= np.partition(logit[rows], -ranking.top)[-ranking.top]]
+    return rows
+
+
+def check_same(targets: NDArray[Any], scored: NDArray[Any]) -> None:
+    """See that two tables are of the same targets, by their identifiers.
+
+    Raises
+    ------
+    RunError
+        If they are not.
+    """
+    if len(targets) != len(scored) or not (targets == scored).all():
+        raise RunError("a score table is not of its partition's targets. Run again with '--redo scores'.")
+
+
+def best(targets: pd.DataFrame, scores: Mapping[str, NDArray[Any]], ranking: Ranking) -> pd.DataFrame:
+    """Targets with their scores, ranked; as :func:`top` returns them.
+
+    Parameters
+    ----------
+    targets : DataFrame
+        Rows of :func:`possible`, of any partitions.
+    scores : mapping
+        Columns of their score tables, row by row.
+    ranking : config.Ranking
+        As for :func:`top`.
+    """
+    members = {name: values for name, values in scores.items() if name.startswith("logit_")}
+    own = {"score": probability(scores["logit"]), "logit": scores["logit"], "status": scores["status"]}
+    return _best(targets.assign(**members, **own), ranking)
 
 
 def merge(tables: Sequence[pd.DataFrame], ranking: Ranking) -> pd.DataFrame:

@@ -1,5 +1,8 @@
 """Bins of the histogram of logits, the same in every task, so that counts can be added."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,3 +28,29 @@ def count(logits: NDArray[np.floating]) -> dict[str, int]:
     number = np.clip(np.searchsorted(EDGES, known, side="right") - 1, 0, len(EDGES) - 2)
     counts = np.bincount(number, minlength=1)
     return {str(i): int(counts[i]) for i in np.flatnonzero(counts)}
+
+
+def lowest_of_highest(counts: Iterable[Mapping[str, int]], n: int) -> float:
+    """A logit that none of the ``n`` highest is below; -inf if there are no more than so many.
+
+    Parameters
+    ----------
+    counts : iterable of mapping
+        As :func:`count` gives them, of parts that together have all logits.
+    n : int
+        At least 1.
+    """
+    total: Counter[str] = Counter()
+    for part in counts:
+        total.update(part)
+    above = 0
+    for number in sorted(map(int, total), reverse=True):
+        above += total[str(number)]
+        if above >= n:
+            return float(EDGES[number]) if number else -np.inf
+    return -np.inf
+
+
+def reach(counts: Mapping[str, int], lowest: float) -> bool:
+    """Whether any of these logits may be as high as that edge of a bin."""
+    return any(EDGES[int(number) + 1] > lowest for number in counts)
