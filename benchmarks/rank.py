@@ -7,7 +7,7 @@ scans write them (249 kB a partition, 6 GB in all, in a temporary folder), not f
 
 * ``column``, the limit: the logit column of each score table, one after the other, by the quickest call there is.
 * ``folder``: the same column by ``pyarrow.dataset`` of the whole folder, in batches, as pandas and Dask read it.
-* ``rank``: ``pipeline.best_of`` on a run whose records count logits by bins; ``sparse``: the same with as many
+* ``rank``: ``engine.rank.best_of`` on a run whose records count logits by bins; ``sparse``: the same with as many
   of the best a partition as 20,000 in 320 million are. ``old``: on a run whose records do not (before they did, or several
   networks), so that every table is read.
 * ``drift``: ``tasks.drift`` by tile, which every scan ends with, on the first ``--sample`` partitions.
@@ -39,7 +39,8 @@ import pyarrow.parquet as pq
 
 from survey_scan import ranking
 from survey_scan.config_file import dump
-from survey_scan.engine import pipeline, state, tasks
+from survey_scan.engine import rank as engine_rank
+from survey_scan.engine import state, tasks
 from survey_scan.layout import RunDirectory
 from survey_scan.watch import bins
 
@@ -102,7 +103,7 @@ def rank(folder: Path, top: int, sample: int) -> int:
     config, run = large_run.configuration(folder, top), RunDirectory(folder / "large")
     run.config_resolved.write_text(dump(config, "of a benchmark"))  # the tasks read it
     standing = state.standing(run, config)
-    best = pipeline.best_of(config, run, standing, None)
+    best = engine_rank.best_of(config, run, standing, None)
     assert len(best) == top and best["logit"].is_monotonic_decreasing
     best.to_parquet(folder / f"best-{top}.parquet")
     return len(standing.partitions)
@@ -118,7 +119,7 @@ def old(folder: Path, top: int, sample: int) -> int:
     """Ours, without what the records count."""
     run = RunDirectory(folder / "large")
     numbers = state.read_partitions(run)["partition"].tolist()
-    size = pipeline.RANK_GROUP
+    size = engine_rank.RANK_GROUP
     best: list[pd.DataFrame] = []
     for i in range(0, len(numbers), size):
         best = [tasks.merge(str(run), [*best, tasks.top(str(run), numbers[i : i + size])])]

@@ -7,7 +7,7 @@ everything itself.
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -107,8 +107,17 @@ def dump(config: Config, header: str) -> str:
     return "".join(f"# {line}\n" for line in header.splitlines()) + body
 
 
-def apply_setting(data: dict[str, Any], places: dict[Location, str], setting: str, problems: list[str]) -> None:
-    """Put the value of ``section.key=value`` in its place; what is wrong with it is added to ``problems``."""
+def apply_setting(
+    data: dict[str, Any],
+    places: dict[Location, str],
+    setting: str,
+    problems: list[str],
+    is_path: Callable[[Location], bool] = is_path,
+) -> None:
+    """Put the value of ``section.key=value`` in its place; what is wrong with it is added to ``problems``.
+
+    ``is_path`` tells keys whose values are paths, which are relative to the working directory then; by default those of a scan.
+    """
     name, equals, text = setting.partition("=")
     keys = tuple(name.strip().split("."))
     if not equals or not all(keys):

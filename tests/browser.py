@@ -3,9 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import json
-import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +17,7 @@ CODES = {"Escape": 27, "Enter": 13, "Tab": 9, "PageDown": 34, "End": 35}
 class Page:
     """One tab."""
 
-    def __init__(self, tab: screenshot._Tab):
+    def __init__(self, tab: screenshot.Tab):
         self.tab = tab
 
     @property
@@ -66,35 +63,10 @@ class Page:
 
 @contextlib.asynccontextmanager
 async def page(width: int = 1280, height: int = 800, dark: bool = False) -> AsyncIterator[Page]:
-    """A tab of a Chromium of its own."""
-    from tornado.httpclient import AsyncHTTPClient
-    from tornado.websocket import websocket_connect
-
-    assert screenshot.CHROMIUM is not None, "no Chromium"
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        command = [screenshot.CHROMIUM, *screenshot.OPTIONS, f"--user-data-dir={home}", "about:blank"]
-        browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            found = Path(home, "DevToolsActivePort")
-            while not (found.exists() and found.read_text().count("\n")):
-                await asyncio.sleep(0.1)
-            reply = await AsyncHTTPClient().fetch(f"http://127.0.0.1:{found.read_text().split()[0]}/json/list")
-            tab = next(t for t in json.loads(reply.body) if t["type"] == "page")
-            socket = await websocket_connect(tab["webSocketDebuggerUrl"], max_message_size=1 << 27)
-            used = Page(screenshot._Tab(socket))
-            for domain in ("Page", "Runtime", "Log", "Network"):
-                await used.tab.call(f"{domain}.enable")
-            await used.window(width, height, dark)
-            try:
-                yield used
-            finally:
-                socket.close()
-                while await socket.read_message() is not None:
-                    pass
-        finally:
-            browser.terminate()
-            try:
-                browser.wait(5)
-            except subprocess.TimeoutExpired:
-                browser.kill()
-                browser.wait()
+    """A tab of a Chromium of its own, ready for use."""
+    async with screenshot.tab() as tab:
+        used = Page(tab)
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await used.tab.call(f"{domain}.enable")
+        await used.window(width, height, dark)
+        yield used

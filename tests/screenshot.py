@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,13 @@ def shoot(
 
 
 async def _shoot(url: str, path: Path, ready: str, width: int, height: int, dark: bool) -> Seen:
+    async with tab() as opened:
+        return await _look(opened, url, path, ready, width, height, dark)
+
+
+@contextlib.asynccontextmanager
+async def tab() -> AsyncIterator["Tab"]:
+    """A tab of a Chromium of its own."""
     from tornado.httpclient import AsyncHTTPClient
     from tornado.websocket import websocket_connect
 
@@ -91,11 +100,14 @@ async def _shoot(url: str, path: Path, ready: str, width: int, height: int, dark
             while not (found.exists() and found.read_text().count("\n")):
                 await asyncio.sleep(0.1)
             reply = await AsyncHTTPClient().fetch(f"http://127.0.0.1:{found.read_text().split()[0]}/json/list")
-            tab = next(t for t in json.loads(reply.body) if t["type"] == "page")
-            socket = await websocket_connect(tab["webSocketDebuggerUrl"], max_message_size=1 << 27)
-            seen = await _look(_Tab(socket), url, path, ready, width, height, dark)
-            socket.close()
-            return seen
+            one = next(t for t in json.loads(reply.body) if t["type"] == "page")
+            socket = await websocket_connect(one["webSocketDebuggerUrl"], max_message_size=1 << 27)
+            try:
+                yield Tab(socket)
+            finally:
+                socket.close()
+                while await socket.read_message() is not None:
+                    pass
         finally:
             browser.terminate()
             try:
@@ -105,7 +117,7 @@ async def _shoot(url: str, path: Path, ready: str, width: int, height: int, dark
                 browser.wait()
 
 
-class _Tab:
+class Tab:
     """Calls the browser's debugger, and notes what it tells unasked."""
 
     def __init__(self, socket: Any):
@@ -135,7 +147,7 @@ class _Tab:
             self.seen.errors.append(json.dumps(what["args"]))
 
 
-async def _look(tab: _Tab, url: str, path: Path, ready: str, width: int, height: int, dark: bool) -> Seen:
+async def _look(tab: Tab, url: str, path: Path, ready: str, width: int, height: int, dark: bool) -> Seen:
     for domain in ("Page", "Runtime", "Log", "Network"):
         await tab.call(f"{domain}.enable")
     size = {"width": width, "deviceScaleFactor": 1, "mobile": width < 600}

@@ -6,19 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from survey_scan import ranking, store
+from survey_scan import store
 from survey_scan.cluster import pools, slurm
 from survey_scan.cluster import profile as profiles
 from survey_scan.cluster.connect import Cluster, connect, minding
-from survey_scan.combination import Combination
 from survey_scan.config import Config
 from survey_scan.engine import (
     account,
@@ -32,25 +27,17 @@ from survey_scan.engine import (
     state,
     tasks,
 )
-from survey_scan.engine.annotate import annotate
 from survey_scan.engine.events import Events
 from survey_scan.engine.interrupt import Stop
 from survey_scan.engine.progress import Count, Progressing, plan_lines
+from survey_scan.engine.rank import rank
 from survey_scan.engine.scan import Failure, Scan
 from survey_scan.engine.state import Standing
 from survey_scan.engine.watching import Watching
 from survey_scan.errors import Incomplete, Interrupted, ResourceError
 from survey_scan.imaging import service, service_http
 from survey_scan.layout import STAGES, RunDirectory
-from survey_scan.views import drift as drifting
-from survey_scan.watch import bins
 from survey_scan.watch.scheduler import page
-
-if TYPE_CHECKING:
-    from distributed import Client
-
-#: Partitions whose best targets one ``rank`` task merges, and tables one ``merge`` task merges.
-RANK_GROUP, MERGE_FAN_IN = 256, 8
 
 
 @dataclass(frozen=True)
@@ -307,93 +294,6 @@ def _performance_report(cluster: Cluster, run: RunDirectory) -> Iterator[None]:
         if cluster.client.status == "running" and cluster.lost() is None:
             with contextlib.suppress(OSError, TimeoutError):
                 report.__exit__(None, None, None)
-
-
-def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> None:
-    """Merge the scores of all partitions into the candidates, in a tree whose nodes hold only the best.
-
-    Parameters
-    ----------
-    config : Config
-        Its ranking section.
-    run : RunDirectory
-        With all scores.
-    standing : Standing
-        Of that run.
-    client : Client or None
-        Where the tasks run; None does them here.
-    """
-    groups = _groups(standing.partitions["partition"].tolist())
-    if config.ranking.combine == "mean_rank":
-        counted = [_call(client, "ranks", i, tasks.ranks, str(run), group) for i, group in enumerate(groups)]
-        reduce(add, (one if client is None else one.result() for one in counted)).write(run.ranks)
-    best = best_of(config, run, standing, client)
-    _drift(run, groups, client)
-    best, described = annotate(config, best)
-    ranking.finish(run, best, standing.done["scores"], standing.ranking_key, described)
-
-
-def best_of(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> pd.DataFrame:
-    """The best targets of a run; the parameters are those of :func:`rank`.
-
-    Partitions that cannot hold any, by what their records count, are not read.
-    """
-    lowest, promising = _promising(config, standing)
-    numbers = [p for p in standing.partitions["partition"].tolist() if p in promising]
-    groups = _groups(numbers or standing.partitions["partition"].tolist()[:1])
-    tables: list[Any] = [_call(client, "rank", i, tasks.top, str(run), group, lowest) for i, group in enumerate(groups)]
-    level = 0
-    while len(tables) > 1:
-        level += 1
-        parts = [tables[i : i + MERGE_FAN_IN] for i in range(0, len(tables), MERGE_FAN_IN)]
-        tables = [_call(client, f"rank-merge{level}", i, tasks.merge, str(run), part) for i, part in enumerate(parts)]
-    best: pd.DataFrame = tables[0] if client is None else tables[0].result()
-    return best
-
-
-def _groups(numbers: list[int]) -> list[list[int]]:
-    return [numbers[i : i + RANK_GROUP] for i in range(0, len(numbers), RANK_GROUP)]
-
-
-def _promising(config: Config, standing: Standing) -> tuple[float, set[int]]:
-    """A logit that none of the best is below, and the partitions with higher ones, by what the records count.
-
-    Where targets are not ranked by a network's own logit, or a record is too old to count them, all are promising.
-    """
-    done = standing.done["scores"]
-    if Combination(config).by == "last" and all("logits" in record for record in done.values()):
-        lowest = bins.lowest_of_highest((record["logits"] for record in done.values()), config.ranking.top)
-        return lowest, {p for p, record in done.items() if bins.reach(record["logits"], lowest)}
-    return -np.inf, set(done)
-
-
-def _drift(run: RunDirectory, groups: list[list[int]], client: "Client | None") -> None:
-    """Compare the scores of the tiles, and of the bins of seeing; of very many tiles only the latter."""
-    names = ["tile", "seeing"]
-    if int((pd.read_parquet(run.tiles, columns=["n_targets"])["n_targets"] > 0).sum()) > drifting.MOST_TILES:
-        names = ["seeing"]
-    calls = [_call(client, "drift", i, tasks.drift, str(run), group, names) for i, group in enumerate(groups)]
-    counted: drifting.Counted = {}
-    for found in calls if client is None else _results(calls):  # added up as they come: only the sum is held
-        for name, more in found.items():
-            drifting.add(counted.setdefault(name, {}), more)
-    drifting.write(drifting.tables(counted), run.drift)
-
-
-def _results(futures: list[Any]) -> Iterator[Any]:
-    """Results in the order they come, each forgotten by its worker then."""
-    from distributed import as_completed
-
-    for batch in as_completed(futures, with_results=True).batches():
-        for future, result in batch:
-            yield result
-            future.release()
-
-
-def _call(client: "Client | None", name: str, number: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    if client is None:
-        return function(*arguments)
-    return client.submit(function, *arguments, key=f"{name}-{number:05d}", pure=False)
 
 
 def _failed(run: RunDirectory, failures: list[Failure]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from survey_scan import records
 from survey_scan.config_file import load
 from survey_scan.engine import account, lock, pipeline, prepare, state, tasks
+from survey_scan.engine.rank import rank as rank_scores
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory, Stage
 from survey_scan.schema import Status
@@ -55,7 +56,7 @@ def rank(run: RunDirectory, given: Mapping[str, Any], say: Callable[[str], None]
         if missing:
             raise RunError(f"{run} lacks {missing} partitions of cutouts or scores. Run 'survey_scan run' first.")
         prepare.write_config(run, config)
-        pipeline.rank(config, run, standing, None)
+        rank_scores(config, run, standing, None)
         prepare.write_manifest(run, {"state": "complete"})
         account.closing(run, state.standing(run, config), say)
         pipeline.report(run, say)

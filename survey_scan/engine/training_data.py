@@ -14,6 +14,7 @@ from survey_scan.errors import ModelError, UserError
 from survey_scan.evaluation.tables import read_identifiers, read_labels
 from survey_scan.models.contract import Contract
 from survey_scan.models.package import SCALE_TOLERANCE, ZERO_POINT_TOLERANCE, Cutouts, Package, View
+from survey_scan.models.packing import cutouts_of
 from survey_scan.simulation.folder import TrainingSet
 from survey_scan.store import Reader
 from survey_scan.training import labels
@@ -48,10 +49,7 @@ class Entry:
     @property
     def cutouts(self) -> Cutouts:
         """What its cutouts are."""
-        said = self.reader.attributes
-        points = said.get("zero_point")
-        points = points if isinstance(points, dict) else dict.fromkeys(said["bands"], points)
-        return Cutouts(tuple(said["bands"]), int(said["size"]), said.get("pixel_scale"), points, said.get("unit"))
+        return cutouts_of(self.reader)
 
 
 @dataclass(frozen=True)

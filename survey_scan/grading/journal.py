@@ -216,28 +216,23 @@ class Journal:
         self.path = folder / f"{grader}.csv"
         self.grader, self.run, self.scheme = grader, run, scheme
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder / f".{grader}.lock", self.path, say)
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, _lock(folder / f".{grader}.lock", self.path, say))
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                self._mend(say)
-                events = read(self.path)
-                before = check(self.path, events, run)
-                if before not in (None, scheme):
-                    raise UserError(
-                        f"{self.path} has grades by the scheme {before}, not {scheme}. Go on with --scheme {before}, or grade "
-                        "under another name with --grader."
-                    )
-                self.standing = standing(events)
-                if not os.fstat(self._file).st_size:
-                    self._append(",".join(COLUMNS) + "\n")
-                    _sync_folder(folder)
-            except BaseException:
-                os.close(self._file)
-                raise
-        except BaseException:
-            os.close(self._lock)
-            raise
+            opened.callback(os.close, self._file)
+            self._mend(say)
+            events = read(self.path)
+            before = check(self.path, events, run)
+            if before not in (None, scheme):
+                raise UserError(
+                    f"{self.path} has grades by the scheme {before}, not {scheme}. Go on with --scheme {before}, or grade "
+                    "under another name with --grader."
+                )
+            self.standing = standing(events)
+            if not os.fstat(self._file).st_size:
+                self._append(",".join(COLUMNS) + "\n")
+                _sync_folder(folder)
+            self._open = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -246,8 +241,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file, and let another have the name."""
-        os.close(self._file)
-        os.close(self._lock)
+        self._open.close()
 
     def add(
         self,

@@ -334,10 +334,7 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Simulation:
     for location in paths:
         resolve_paths(data, path.absolute().parent, places, problems, only=location)
     for setting in settings:
-        config_file.apply_setting(data, places, setting, problems)
-        keys = tuple(setting.partition("=")[0].strip().split("."))
-        if keys in paths:
-            resolve_paths(data, Path.cwd(), places, problems, only=keys)
+        config_file.apply_setting(data, places, setting, problems, paths.__contains__)
     if problems:
         raise ConfigError("\n".join(problems))
     return config_file.validate(Simulation, data, places, path)

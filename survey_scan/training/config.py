@@ -205,10 +205,7 @@ def load(path: Path, settings: tuple[str, ...] = ()) -> Training:
     data, places, problems = read(path, list(Training.model_fields))
     _resolve(data, path.absolute().parent, places, problems)
     for setting in settings:
-        config_file.apply_setting(data, places, setting, problems)
-        keys = tuple(setting.partition("=")[0].strip().split("."))
-        if keys in PATHS:
-            resolve_paths(data, Path.cwd(), places, problems, only=keys)
+        config_file.apply_setting(data, places, setting, problems, PATHS.__contains__)
     _put_in(data, places, problems)
     if problems:
         raise ConfigError("\n".join(problems))
