@@ -1,6 +1,6 @@
 """What a benchmark found: printed as JSON, and kept beside what it was measured on.
 
-``benchmarks/kept/SUBJECT.json`` holds ``subject``, ``command``, ``measured`` (UTC), ``machine`` and ``result``; from these files alone
+``benchmarks/kept/SUBJECT.json`` holds ``subject``, ``command``, ``measured`` (UTC), ``machine`` and ``result``; from these alone
 ``python benchmarks/page.py`` makes ``docs/performance.md``.
 """
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,13 @@ def check(config: Path, settings: tuple[str, ...]) -> None:
 @_PROFILE
 @_SCHEDULER
 @click.option("--redo", is_flag=True, help="Plan anew; cutouts, scores and ranking of the old plan go.")
+@click.option("--no-calibrate", is_flag=True, help="Scan no partitions beforehand to see what the scan will take.")
 @_JSON
-def plan(config: Path, settings: tuple[str, ...], redo: bool, as_json: bool, **options: Any) -> None:
-    """Select the targets and divide them into partitions; do nothing else."""
-    _run(config, settings, as_json, redo="plan" if redo else None, plan_only=True, **options)
+def plan(
+    config: Path, settings: tuple[str, ...], redo: bool, no_calibrate: bool, as_json: bool, **options: Any
+) -> None:
+    """Select the targets, divide them into partitions, and say what their scan will take, by one of a few of them."""
+    _run(config, settings, as_json, not no_calibrate, redo="plan" if redo else None, plan_only=True, **options)
 
 
 @main.command()
@@ -408,18 +412,20 @@ def model_score(path: Path, cutouts: Path, out: Path, views: str) -> None:
     model.score(path, cutouts, out, int(views), _say)
 
 
-def _run(config: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def _run(config: Path, settings: tuple[str, ...], as_json: bool, calibrate: bool = False, **options: Any) -> None:
     from survey_scan.config_file import load, told
-    from survey_scan.engine import pipeline
+    from survey_scan.engine import calibration, pipeline
     from survey_scan.views import overview
 
-    say = _silent if as_json else _say
+    wanted, loaded = pipeline.Options(**options, say=_silent if as_json else _say), load(config, settings)
     try:
-        directory = pipeline.run(load(config, settings), config, pipeline.Options(**options, say=say))
+        directory = pipeline.run(loaded, config, wanted)
     except SelectionProblems as error:
         raise SelectionError(told(error, config, settings)) from None
+    projected = calibration.project(loaded, wanted, wanted.say) if calibrate else None
     if as_json:
-        click.echo(json.dumps(overview.status(directory), indent=1))
+        more = {"projection": asdict(projected)} if projected is not None else {}
+        click.echo(json.dumps(overview.status(directory) | more, indent=1))
 
 
 def _print(found: dict[str, Any], as_json: bool, show: Any) -> None:

@@ -101,6 +101,11 @@ class RunDirectory:
         return self.plan / "tiles.parquet"
 
     @property
+    def calibration(self) -> Path:
+        """How fast a few of the partitions were scanned beforehand, and on what."""
+        return self.plan / "calibration.json"
+
+    @property
     def located(self) -> Path:
         """Scratch folder of the plan: selected rows with their tiles, one file a catalogue slice."""
         return self.plan / "located"

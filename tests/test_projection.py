@@ -48,18 +48,21 @@ def test_bytes_and_files_are_those_of_a_real_store(tmp_path, dtype, n):
         assert size == expected
 
 
-def test_rates_are_medians_of_whole_partitions():
-    def record(stage, seconds, targets=4096, **more):
+def test_rates_are_means_and_count_no_loading_of_networks():
+    def record(seconds, targets=4096, **more):
         return {"targets": targets, "seconds": seconds, "host": "nid1", "finished": "2026-11-20T08:00:00+0000", **more}
 
     a100 = {"device": "A100", "device_seconds": 1.0}
-    found = rates(
-        {
-            "cutouts": [record("c", s) for s in (8.0, 10.0, 100.0)] + [record("c", 9.0, targets=3)],
-            "scores": [record("s", 4.0, **a100)] * 3 + [record("s", 50.0)],
-        }
-    )
-    assert found == Rates(409.6, 4096.0, "A100", "nid1, 2026-11-20, 4 partitions")
+    cut = [record(8.0), record(10.0), record(2.0, targets=4)]
+    found = rates({"cutouts": cut, "scores": [record(4.0, **a100)] * 3 + [record(50.0)]})
+    assert found == Rates(8196 / 20, 4096.0, "A100", "nid1, 2026-11-20, 3 partitions")
+    # on a CPU all of the time, but for the first of a worker that of loading; older records do not say that
+    new = [
+        record(12.0, device="CPU", device_seconds=3.0, load_seconds=8.0),
+        record(4.0, device="CPU", load_seconds=0.0),
+    ]
+    assert rates({"scores": new}).scores == 1024.0
+    assert rates({"scores": [record(12.0, device="CPU", device_seconds=4.0)]}).scores == 1024.0
 
 
 def test_rates_of_old_records_and_of_none(tmp_path):
@@ -77,6 +80,7 @@ def test_lines():
         "cutouts     3 min, by 400 targets/s a thread (nid001, 2026-11-20, 30 partitions)",
         "scores      3 min, by 6,000 targets/s a GPU (nid001, 2026-11-20, 30 partitions)",
         "altogether  3 min: cutouts take longer",
+        "GPU-hours   0.4",
         "walltime    6 h 0 min: it fits",
     ]
 
@@ -108,6 +112,16 @@ def test_one_pool_does_one_thing_at_a_time():
     assert found.hours == pytest.approx(8e6 / 4 / 3600 * (1 / 400 + 1 / 80))
     assert "workers     1 node: 4 for both stages" in lines(found)
     assert lines(found)[-1] == "walltime    6 h 0 min: 2 jobs, each going on where the last one stopped"
+    assert "altogether  8 h 20 min: both stages in turn on the same workers, scores 83% of it" in lines(found)
+    assert not [line for line in lines(found) if line.startswith(("GPU-hours", "besides"))]
+
+
+def test_what_any_scan_takes_besides():
+    told = lines(project(2748, 0, 45, 3, "float32", 512, Workers(1, 2, 2, True), CPU, None, 21.0))
+    assert told[-2:] == [
+        "besides     21 s: starting workers, the network, ranking, the report",
+        "altogether  42 s: both stages in turn on the same workers, scores 83% of it",
+    ]
 
 
 def test_a_walltime_that_is_too_short():

@@ -1,10 +1,9 @@
 """What a scan will take before it is started: disk, files, and hours by rates that were measured."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -78,6 +77,38 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What a scan of a few partitions took.
+
+    Parameters
+    ----------
+    key : str
+        What it depends on.
+    measured : str
+        When it ended.
+    targets, partitions : int
+        How many were scanned.
+    seconds : float
+        From its start to its end.
+    fixed_seconds : float
+        Of these, what was neither cutouts nor scores: checking and loading the network, starting workers, ranking, the report.
+    workers : Workers
+        What it ran on.
+    rates : Rates
+        How fast they were.
+    """
+
+    key: str
+    measured: str
+    targets: int
+    partitions: int
+    seconds: float
+    fixed_seconds: float
+    workers: Workers
+    rates: Rates
+
+
+@dataclass(frozen=True)
 class Projection:
     """What a scan will take.
 
@@ -88,7 +119,12 @@ class Projection:
     data_bytes, files : int
         On disk, all of the run directory but plan, logs and candidates; ``at_most`` of int16 pixels, which compress.
     cutouts_hours, scores_hours, hours : float or None
-        Of each stage if it had the workers for itself, and of both side by side; None without a rate.
+        Of each stage if it had the workers for itself, and of both side by side with what any scan takes besides; None without a
+        rate.
+    gpu_hours : float or None
+        Of all GPUs for those hours; None without GPUs or hours.
+    fixed_seconds : float
+        What any scan takes besides, where that was measured.
     limits : str or None
         The stage that takes longer, or ``both`` where one pool does both.
     walltime : float or None
@@ -109,6 +145,8 @@ class Projection:
     cutouts_hours: float | None
     scores_hours: float | None
     hours: float | None
+    gpu_hours: float | None
+    fixed_seconds: float
     limits: str | None
     walltime: float | None
     jobs: int | None
@@ -121,14 +159,13 @@ def measured(folder: Path) -> Rates:
 
 
 def rates(found: Mapping[Any, Iterable[Mapping[str, Any]]]) -> Rates:
-    """The median over the finished partitions of a run.
+    """The mean over the finished partitions of a run: all their targets by all their seconds.
 
     Parameters
     ----------
     found : mapping
-        Stage → records of its finished partitions. Scores count the time in which they held the device where they
-        say it, else all of their time. Partitions of fewer targets than half the largest say little and are left out;
-        of several devices, only the one that most partitions were scored on counts.
+        Stage → records of its finished partitions. Scores on a GPU count the time in which they held it, on a CPU all of
+        their time but that of loading the network. Of several devices, only the one that most partitions were scored on counts.
     """
     cut, scored = list(found.get("cutouts", [])), list(found.get("scores", []))
     names = [record.get("device", CPU) for record in scored]
@@ -138,8 +175,8 @@ def rates(found: Mapping[Any, Iterable[Mapping[str, Any]]]) -> Rates:
     day = max((str(record["finished"])[:10] for record in (*cut, *scored)), default="")
     text = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts"
     return Rates(
-        cutouts=_median(cut, "seconds"),
-        scores=_median(scored, "device_seconds"),
+        cutouts=_rate(cut, lambda record: record["seconds"]),
+        scores=_rate(scored, _scoring),
         device=device,
         where=f"{text}, {day}, {max(len(cut), len(scored)):,} partitions" if hosts else "nothing measured",
     )
@@ -155,6 +192,7 @@ def project(
     workers: Workers,
     measured: Rates,
     walltime: float | None,
+    fixed_seconds: float = 0.0,
 ) -> Projection:
     """What a scan will take.
 
@@ -172,6 +210,8 @@ def project(
         How fast one of them is.
     walltime : float or None
         Seconds of a job; None if there is no limit.
+    fixed_seconds : float
+        What any scan takes besides, if it was measured.
     """
     n = catalogue_rows if targets is None else targets
     cut, score = (
@@ -179,7 +219,7 @@ def project(
     )
     hours, limits = None, None
     if cut is not None and score is not None:
-        hours = cut + score if workers.shared else max(cut, score)
+        hours = (cut + score if workers.shared else max(cut, score)) + fixed_seconds / 3600
         limits = "both" if workers.shared else "cutouts" if cut >= score else "scores"
     return Projection(
         targets=n,
@@ -196,6 +236,8 @@ def project(
         cutouts_hours=cut,
         scores_hours=score,
         hours=hours,
+        gpu_hours=hours * workers.scores if hours is not None and workers.gpu else None,
+        fixed_seconds=fixed_seconds,
         limits=limits,
         walltime=walltime,
         jobs=_jobs(hours, walltime),
@@ -258,11 +300,27 @@ def lines(found: Projection) -> list[str]:
             f"'survey_scan run --limit 20000' in a short job"
         )
     if found.hours is not None:
-        why = "both stages in turn" if found.limits == "both" else f"{found.limits} take longer"
-        told.append(f"altogether  {at_most}{_time(found.hours)}: {why}")
+        if found.fixed_seconds:
+            told.append(
+                f"besides     {_time(found.fixed_seconds / 3600)}: starting workers, the network, ranking, the report"
+            )
+        told.append(f"altogether  {at_most}{_time(found.hours)}: {_why(found)}")
+        if found.gpu_hours is not None:
+            told.append(f"GPU-hours   {at_most}{found.gpu_hours:,.1f}")
         if found.walltime is not None:
             told.append(f"walltime    {_time(found.walltime / 3600)}: {_fits(found.jobs)}")
     return told
+
+
+def _why(found: Projection) -> str:
+    """Which stage limits."""
+    cut, score = found.cutouts_hours, found.scores_hours
+    assert cut is not None and score is not None
+    share = max(cut, score) / (cut + score) if cut + score else 0.0
+    longer = "cutouts" if cut >= score else "scores"
+    if found.limits == "both":
+        return f"both stages in turn on the same workers, {longer} {share:.0%} of it"
+    return f"{longer} take longer"
 
 
 def _fits(jobs: int | None) -> str:
@@ -271,12 +329,18 @@ def _fits(jobs: int | None) -> str:
     return "it fits" if jobs == 1 else f"{jobs:,} jobs, each going on where the last one stopped"
 
 
-def _median(found: Iterable[Mapping[str, Any]], clock: str) -> float | None:
-    """Targets/s by one clock of the records, or by their seconds where they lack it."""
-    timed = [(record["targets"], record.get(clock) or record["seconds"]) for record in found]
-    most = max((targets for targets, _ in timed), default=0)
-    speeds = [targets / seconds for targets, seconds in timed if seconds > 0 and targets > 0 and 2 * targets >= most]
-    return median(speeds) if speeds else None
+def _scoring(record: Mapping[str, Any]) -> float:
+    """Seconds of a partition's scores; records of an earlier version do not say how long the network took to load."""
+    if record.get("device", CPU) == CPU and "load_seconds" in record:
+        return float(record["seconds"] - record["load_seconds"])
+    return float(record.get("device_seconds") or record["seconds"])
+
+
+def _rate(found: Iterable[Mapping[str, Any]], clock: Callable[[Mapping[str, Any]], float]) -> float | None:
+    """Targets/s by some clock of the records."""
+    timed = [(record["targets"], clock(record)) for record in found]
+    targets, seconds = (sum(column) for column in zip(*timed, strict=True)) if timed else (0, 0.0)
+    return targets / seconds if targets and seconds > 0 else None
 
 
 def _hours(targets: int, many: int, rate: float | None) -> float | None:
@@ -296,8 +360,10 @@ def _arrays(dtype: str) -> int:
 
 def _time(hours: float) -> str:
     minutes = round(60 * hours)
+    if 3600 * hours < 120:
+        return f"{max(round(3600 * hours), 1)} s"
     if minutes < 60:
-        return f"{max(minutes, 1)} min"
+        return f"{minutes} min"
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 

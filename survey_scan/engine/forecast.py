@@ -7,7 +7,7 @@ from survey_scan import catalogue
 from survey_scan.cluster import projection, slurm, workers
 from survey_scan.cluster.profile import Batch, SlurmAllocation
 from survey_scan.config import Config
-from survey_scan.engine import account, state
+from survey_scan.engine import account, calibration, state
 from survey_scan.errors import ResourceError, RunError
 from survey_scan.layout import RunDirectory
 
@@ -24,7 +24,7 @@ def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int |
     targets : int or None
         In place of the plan's number.
     rates : Path or None
-        A run whose records say how fast a worker is; None for this one.
+        A run whose records say how fast a worker is; None for this one, or its calibration as long as it has none.
 
     Raises
     ------
@@ -55,11 +55,18 @@ def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int |
         config.cutouts.dtype,
         config.cutouts.partition,
         crew,
-        projection.measured(RunDirectory(rates).records_folder if rates else run.records_folder),
+        _rates(run, rates),
         slurm.seconds(batch.time),
     )
     more = [account.requests(service, config.cutouts, targets or rows)[0]] if service is not None else []
     return projection.lines(found) + more
+
+
+def _rates(run: RunDirectory, rates: Path | None) -> projection.Rates:
+    if rates is not None:
+        return projection.measured(RunDirectory(rates).records_folder)
+    found, before = projection.measured(run.records_folder), calibration.read(run)
+    return before.rates if found.cutouts is None and before is not None else found
 
 
 def _workers(profile: SlurmAllocation, batch: Batch) -> projection.Workers:

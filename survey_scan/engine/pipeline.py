@@ -77,7 +77,7 @@ def run(config: Config, config_path: Path, options: Options) -> RunDirectory:
         Stopped, or some partitions failed; the same call resumes.
     """
     run, events = RunDirectory(config.run.path), Events(RunDirectory(config.run.path).events)
-    profile = _profile(config, options)
+    profile = profile_of(config, options)
 
     def again(signal: str | None) -> None:
         if isinstance(profile, profiles.SlurmAllocation) and slurm.job_id():
@@ -99,7 +99,8 @@ def run(config: Config, config_path: Path, options: Options) -> RunDirectory:
     return run
 
 
-def _profile(config: Config, options: Options) -> profiles.Profile:
+def profile_of(config: Config, options: Options) -> profiles.Profile:
+    """Where a run is going to run."""
     if options.scheduler is not None:
         return profiles.Scheduler(kind="scheduler", address=options.scheduler)
     return profiles.load(options.profile or config.resources.profile)

@@ -116,7 +116,7 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
     targets = pd.read_parquet(run.targets(partition), columns=["object_id"])
     spec = config.cutouts
     networks = _networks(config.model_dump_json(include=_NETWORKS), tuple(sorted(_of_networks(key).items())))
-    start = partition * spec.partition
+    loaded, start = time.perf_counter(), partition * spec.partition
     try:
         scored = scoring.score_partition(store.Reader(run.store), start, start + len(targets), networks, config.cascade)
     except DeviceLost as error:
@@ -129,6 +129,7 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
         "device": next(iter(networks.values())).describe()["device"],
         "device_seconds": round(scored.device_seconds, 3),
         "waited_seconds": round(scored.waited_seconds, 3),
+        "load_seconds": round(loaded - began, 3),
         **_facts(began),
     }
     records.write(record, key, facts)
