@@ -44,7 +44,7 @@ def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int |
             targets = int(state.read_partitions(run)["n_targets"].sum())
         else:
             rows = _rows(config)
-    service, crew = config.images.service, _workers(profile, batch)
+    service, crew = config.images.service, workers_of(profile, batch)
     if service is not None:  # which is asked for one partition at a time
         crew = dataclasses.replace(crew, cutouts=1)
     found = projection.project(
@@ -69,7 +69,8 @@ def _rates(run: RunDirectory, rates: Path | None) -> projection.Rates:
     return before.rates if found.cutouts is None and before is not None else found
 
 
-def _workers(profile: SlurmAllocation, batch: Batch) -> projection.Workers:
+def workers_of(profile: SlurmAllocation, batch: Batch) -> projection.Workers:
+    """How many workers a job has, by the rules its workers are started by."""
     nodes = tuple(f"node{i}" for i in range(batch.nodes))
     job = slurm.Job("0", 0, "PENDING", True, True, nodes, _cores(batch), batch.gpus_per_node, 0, None, None)
     pools = {pool.name: pool for pool in workers.job_pools(profile, job)}
