@@ -10,11 +10,10 @@ programs on the machine disturb less. Prints JSON.
 
 Without ``--network`` the networks are the ResNet of CMU DeepLens (Lanusse et al. 2018; 3.5 million parameters, random
 weights, which cost as much as trained ones), at 64 and 45 pixels, and one of 28 thousand parameters, which is about the
-cheapest that finds lenses.
+cheapest that finds lenses. ``curve`` is the cost of a target with the last, at 45 pixels, against the number of targets.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -26,7 +25,9 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
+import kept
 
 from survey_scan import models, scores, store
 from survey_scan.config import Cutouts, Model
@@ -142,6 +143,7 @@ def measure(name: str, model: Any, size: int, folder: Path, options: argparse.Na
         "scoring_of_bare": {"clock": _of(clock, "scoring"), "processor": _of(processor, "scoring")},
         "predict_of_bare": {"clock": _of(clock, "predict"), "processor": _of(processor, "predict")},
         "bare_slowest_of_fastest": round(max(seconds["bare"])[0] / min(seconds["bare"])[0], 3),
+        "processor_us": {way: round(value / n * 1e6, 1) for way, value in processor.items()},
         "largest_difference_of_p": float(np.abs(1 / (1 + np.exp(-got.astype(float))) - p).max()),
     }
 
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "int16"])
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
     parser.add_argument("--network", type=Path, help="a Keras file to measure instead; takes three bands")
+    kept.option(parser)
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     configure("tensorflow", models.Device(threads=options.cores))
@@ -171,8 +174,12 @@ def main() -> None:
         wanted = {"deeplens-64": (deeplens(64), 64), "deeplens-45": (deeplens(45), 45), "small-64": (small(64), 64)}
     with tempfile.TemporaryDirectory() as folder:
         results = [measure(name, model, size, Path(folder), options) for name, (model, size) in wanted.items()]
-    facts = {k: v for k, v in vars(options).items() if k != "network"}
-    print(json.dumps({**facts, "networks": results}, indent=1))
+        curve = []
+        for n in (1024, 4096, 16_384):
+            few = argparse.Namespace(**{**vars(options), "targets": n})
+            curve.append({"n": n, **measure(f"small-45-{n}", small(45), 45, Path(folder), few)["processor_us"]})
+    facts = {k: v for k, v in vars(options).items() if k not in ("network", "keep")}
+    kept.tell("score", {**facts, "networks": results, "curve": curve}, options.keep)
 
 
 if __name__ == "__main__":
