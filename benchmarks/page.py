@@ -19,45 +19,278 @@ import pictures
 
 DOCS = Path(__file__).parent.parent / "docs"
 
-#: What was wanted of a subject: in words, the limit in words, what was found, whether that is met.
-Wanted = tuple[str, str, str, bool]
-
 Found = dict[str, Any]
 
+#: What was wanted of a subject: in words, the limit, what was found, and whether that is met.
+Wanted = tuple[str, str, str, bool]
 
-def load() -> dict[str, Found]:
-    """What was kept, by subject."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(kept.FOLDER.glob("*.json"))}
+#: Of a subject: what was wanted, and its part of the page.
+Section = tuple[list[Wanted], list[str]]
 
 
 def most(words: str, limit: float, found: float, unit: str = "") -> Wanted:
     """At most so much is wanted."""
-    return words, f"≤ {limit:g}{unit}", f"{found:.3g}{unit}", found <= limit
+    return words, f"≤ {limit:g}{unit}", f"{found:,.3g}{unit}" if found < 1000 else f"{found:,.0f}{unit}", found <= limit
 
 
 def least(words: str, limit: float, found: float, unit: str = "") -> Wanted:
     """At least so much is wanted."""
-    return words, f"≥ {limit:g}{unit}", f"{found:.3g}{unit}", found >= limit
+    return words, f"≥ {limit:g}{unit}", f"{found:,.3g}{unit}", found >= limit
 
 
-def table(*rows: list[str]) -> list[str]:
-    """A Markdown table, its first row the head."""
-    head, *body = rows
+def table(head: list[str], *body: list[str]) -> list[str]:
+    """A Markdown table."""
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)] + [""]
 
 
-def curve(subject: str, found: Found, x: str, y: str, ours: list[str], points: str = "curve") -> list[str]:
+def points(found: list[dict[str, float]], unit: str = "") -> list[str]:
+    """A curve as a table."""
+    names = list(found[0])
+    rows = [
+        [f"{point['n']:,}", *(f"{point[name]:,.4g}" if name in point else "" for name in names[1:])] for point in found
+    ]
+    return table(["N", *(f"{name}{unit}" for name in names[1:])], *rows)
+
+
+def curve(subject: str, found: list[dict[str, float]], x: str, y: str, ours: list[str]) -> list[str]:
     """The picture of a cost against N."""
     name = f"performance-{subject}.png"
-    pictures.curves(DOCS / name, found[points], x, y, ours)
+    pictures.curves(DOCS / name, found, x, y, ours)
     return [f"![{y}, against {x}]({name})", ""]
 
 
-def summary(all_wanted: dict[str, list[Wanted]]) -> list[str]:
-    """What was wanted, and whether it is met."""
-    rows = [
-        [f"[{subject}](#{subject})", words, limit, f"{value}" if met else f"**{value}: not met**"]
-        for subject, each in all_wanted.items()
-        for words, limit, value, met in each
+def select(found: Found) -> Section:
+    ratios = found["ratios"]
+    text = [
+        f"A sweep-like table of {found['table']['columns']} columns, {found['table']['read']} of them used, and a cut in colour. A FITS "
+        "table's rows lie one after the other, so that few columns take reading all of the file.",
+        "",
+        *curve("select", found["curve"], "rows", "µs of processor time a row", ["fits", "parquet"]),
+        *points(found["curve"], ", µs"),
+        f"Over reading the bytes alone: FITS {ratios['over the bytes alone']['fits']:g}, Parquet "
+        f"{ratios['over the bytes alone']['parquet']:g} (over decoding the columns {ratios['over decoding']['parquet']:g}). Most "
+        f"resident memory with {found['peak_mb'][-1]['n']:,} rows: FITS {found['peak_mb'][-1]['fits']:,.0f} MB, Parquet "
+        f"{found['peak_mb'][-1]['parquet']:,.0f} MB, astropy {found['peak_mb'][-1]['astropy']:,.0f} MB.",
+        "",
     ]
-    return table(["subject", "wanted", "limit", "found"], *rows)
+    return [
+        least("faster than astropy's `Table.read` and the same cut", 10, ratios["faster than astropy"]["fits"])
+    ], text
+
+
+def plan(found: Found) -> Section:
+    peaks = found["peak_mb"][-1]
+    over = max(found["large_over_small"].values())
+    large, small = found["curve"][-1]["n"], found["curve"][0]["n"]
+    wanted = [
+        most(f"cost of a target at {large:,} over that at {small:,}", 1.5, over),
+        *(
+            most(f"most memory of {who}", 1024, max(v for name, v in peaks.items() if name.startswith(kind)), " MB")
+            for kind, who in (("worker", "a worker, which may have 1 GiB"), ("driver", "the driver"))
+        ),
+    ]
+    text = [
+        "Located, counted, divided and written as partitions by tile and row, out of core, on two workers; the catalogue in the sky's "
+        "order, or in none (`shuffled`).",
+        "",
+        *curve("plan", found["curve"], "targets", "µs of processor time a target", ["sky", "shuffled"]),
+        *points(found["curve"], ", µs"),
+        f"A loop over rows takes {found['peer_us']['per_row']:,.0f} µs a target, one over tiles {found['peer_us']['per_tile']:,.0f}.",
+        "",
+    ]
+    return wanted, text
+
+
+def score(found: Found) -> Section:
+    rows = [
+        [one["network"], f"{one['parameters']:,}", f"{one['targets_per_second']['bare']:,.0f}",
+         f"{one['scoring_of_bare']['processor']:.2f}", f"{one['predict_of_bare']['processor']:.2f}"]
+        for one in found["networks"]
+    ]  # fmt: skip
+    text = [
+        "One core, from the store to a score table, against the network in a `tf.function` on pixels in memory (`bare`), and "
+        "`model.predict` in a loop. `feed` is scoring with a network that takes no time.",
+        "",
+        *table(["network", "parameters", "bare, targets/s", "scoring of bare", "`predict` of bare"], *rows),
+        *curve("score", found["curve"], "targets", "µs of processor time a target", ["scoring", "feed"]),
+    ]
+    return [], text
+
+
+def scan(found: Found) -> Section:
+    clusters = {"shared": "two workers that do both stages", "pools": "one worker that cuts, one that scores"}
+    pictures.timelines(DOCS / "performance-scan.png", {clusters[name]: found[name]["timeline"] for name in clusters})
+    wanted = [
+        least(
+            f"whole scan over its slower stage alone, {clusters[name]}",
+            found["wanted"],
+            found[name]["whole_against_slower_stage"],
+        )
+        for name in clusters
+    ]
+    rows = [
+        [clusters[name], *(f"{found[name]['targets_per_second'][way]:,}" for way in ("whole", "cutouts", "scores")),
+         f"{found[name]['most_on_shared_cores']:.2f}"]
+        for name in clusters
+    ]  # fmt: skip
+    text = [
+        "45² × 3 cutouts, a network of the size of CMU DeepLens. On two cores that do both stages, the whole cannot be faster than the "
+        "slower stage over the sum of both (last column).",
+        "",
+        *table(["workers", "whole, targets/s", "cutouts alone", "scores alone", "possible, shared"], *rows),
+        "![When each task began and ended](performance-scan.png)",
+        "",
+    ]
+    return wanted, text
+
+
+def rank(found: Found) -> Section:
+    wanted = [
+        most("ranking over reading the column of logits alone", 1.3, found["over_column"]["rank"]),
+        most("most memory", 1000, found["wanted"]["at most 1000 MB"], " MB"),
+    ]
+    text = [
+        f"The best {found['options']['top']:,}, of score tables of 4,096 targets. `column` reads the logits of each table and nothing "
+        "else, by the quickest call there is; `sparse` ranks with as few of the best a table as there are in 320 million.",
+        "",
+        *curve("rank", found["curve"], "scores", "ns of processor time a score", ["rank", "sparse"]),
+        *points(found["curve"], ", ns"),
+    ]
+    return wanted, text
+
+
+def resume(found: Found) -> Section:
+    seconds = next(iter(found["wanted"].values()))
+    text = [
+        f"What is finished is found out from records: {found['us_a_record']:g} µs of processor time each, "
+        f"{found['standing_over_bytes']:g} times reading their bytes and nothing else.",
+        "",
+        *curve("resume", found["curve"], "records", "µs of processor time a record", ["standing"]),
+    ]
+    return [most("80,000 finished partitions of 160,000 recognised, processor time", 15, seconds, " s")], text
+
+
+def driver(found: Found) -> Section:
+    wanted = [
+        most("driver and scheduler grow", 300, found["growth_mb_both"], " MB"),
+        most("cost of a partition at 80,000 over that at 1,000", 1.2, found["large_over_small"]["cpu"]),
+    ]
+    text = [
+        "80,000 partitions of two stages that do nothing but write their records, on two workers: what driver and scheduler take.",
+        "",
+        *curve("driver", found["curve"], "partitions", "µs of processor time a partition", ["scan"]),
+        *points(found["curve"], ", µs"),
+        "Growth of resident memory over what it was before, MB:",
+        "",
+        *points(found["growth_curve_mb"]),
+    ]
+    return wanted, text
+
+
+def projection(found: Found) -> Section:
+    ratios = found["projected_over_took"]
+    rows = [
+        [name, f"{one['projected_seconds']:g}", f"{one['took_seconds']:g}", f"{one['projected_over_took']:.2f}"]
+        for name, ones in found["rounds"].items()
+        for one in ones
+    ]
+    low, high = found["wanted"]
+    text = [
+        "`survey_scan plan` says what `survey_scan run` will take, by a scan of a few partitions; seconds of the whole command.",
+        "",
+        *table(["scan", "projected, s", "took, s", "ratio"], *rows),
+    ]
+    wanted = [
+        (f"projected over taken, {name}", f"{low:g} to {high:g}", f"{ratio:.2f}", low <= ratio <= high)
+        for name, ratio in ratios.items()
+    ]
+    return wanted, text
+
+
+def perlmutter_node(all_found: dict[str, Found]) -> list[str]:
+    """8 and 320 million objects on one node."""
+    rates = cutting(all_found["cutouts"]["result"])
+    plan_us = max(value for name, value in all_found["plan"]["result"]["curve"][-1].items() if name != "n")
+    crew = perlmutter.workers()
+    rows = []
+    for targets in (8_000_000, 320_000_000):
+        for search in perlmutter.searches():
+            rate = rates[64 if search.size <= 64 else 101]
+            found = perlmutter.node(targets, search, rate, "int16")
+            reading, writing = (n / perlmutter.DISK / 3600 for n in (perlmutter.IMAGES, found.data_bytes))
+            parts = {"scores": found.scores_hours or 0.0, "cutouts": found.cutouts_hours or 0.0, "disk": reading + writing}
+            hours = max(parts.values()) + targets * plan_us / 3.6e9 / crew.cutouts
+            rows.append(
+                [f"{targets // 10**6} M", f"{search.name} {search.size}², {search.precision}", f"{search.scores:,.0f}",
+                 *(f"{value:.2g}" for value in parts.values()), f"**{hours:.2g}**", max(parts, key=parts.__getitem__),
+                 f"{hours * perlmutter.workers().scores:,.2g}", f"{found.data_bytes / 1e12:.2g}", f"{found.files:,}"]
+            )  # fmt: skip
+    published = " and ".join(f"{hours:,g} h {how}" for how, hours in perlmutter.PUBLISHED.items())
+    whys = dict.fromkeys(f"{search.name} {search.size}² {search.precision}: {search.why}" for search in perlmutter.searches())
+    return [
+        "## 8 M and 320 M objects on one Perlmutter GPU node",
+        "",
+        f"Four A100s, 64 cores: by the profile `perlmutter-regular`, {crew.scores} workers that score and {crew.cutouts} that cut. "
+        f"Published for 320 M images: {published} (González et al. 2025, ViT). **Nothing here was measured on such a node**:",
+        "",
+        f"* cutouts: a core there cuts as many as one here ({rates[64]:,.0f}/s of 64² × 3, taken for 45² too, {rates[101]:,.0f}/s of 101² × "
+        "3, int16, dense tiles), and cores do not slow each other;",
+        *(f"* scores, assumed: {why};" for why in whys),
+        f"* disk: {perlmutter.IMAGES / 1e12:.1f} TB of images are read and the store is written (int16, before compression) at "
+        f"{perlmutter.DISK / 1e9:g} GB/s, all at the same time as the rest; with `cutouts.store: none` nothing is written;",
+        f"* the plan takes {plan_us:.2g} µs of processor time a target, as here; ranking and starting take minutes, and are left out.",
+        "",
+        *table(
+            ["objects", "network", "an A100, cutouts/s", "scores, h", "cutouts, h", "disk, h", "altogether, h", "limit", "GPU-hours",
+             "store, TB", "files"],
+            *rows,
+        ),
+        "`python benchmarks/gpu.py` on a node measures the assumed ones.",
+        "",
+    ]  # fmt: skip
+
+
+SECTIONS: dict[str, Callable[[Found], Section]] = {
+    "select": select,
+    "plan": plan,
+    "score": score,
+    "scan": scan,
+    "rank": rank,
+    "resume": resume,
+    "driver": driver,
+    "projection": projection,
+}
+
+
+def main() -> None:
+    """Write the page."""
+    all_found = {path.stem: json.loads(path.read_text()) for path in sorted(kept.FOLDER.glob("*.json"))}
+    made = {subject: make(all_found[subject]["result"]) for subject, make in SECTIONS.items() if subject in all_found}
+    machine = next(iter(all_found.values()))["machine"]
+    rows = [
+        [f"[{subject}](#{subject})", words, limit, value if met else f"**{value}: not met**"]
+        for subject, (wanted, _) in made.items()
+        for words, limit, value, met in wanted
+    ]
+    lines = [
+        "# Performance",
+        "",
+        "Made by `python benchmarks/page.py` of what the benchmarks found and kept (`benchmarks/kept/`), each by the command that its part "
+        f"gives, on {machine['cores']} shared cores ({machine['processor']}), {machine['memory_gb']} GB, {machine['system']}, Python "
+        f"{machine['python']}, without a GPU. Such a machine is noisy: ratios within one run say more than seconds, and processor time "
+        "more than the clock. What was expected of each, and what was learned, is in `benchmarks/README.md`.",
+        "",
+        *table(["subject", "wanted", "limit", "found"], *rows),
+    ]
+    for subject, (_, text) in made.items():
+        said = all_found[subject]
+        load = said["machine"]["load_15_minutes"]
+        lines += [f"## {subject}", "", f"`{said['command']}`, {said['measured']}, load {load:g}.", "", *text]
+    if {"cutouts", "plan"} <= set(all_found):
+        lines += perlmutter_node(all_found)
+    (DOCS / "performance.md").write_text("\n".join(lines).rstrip() + "\n")
+    print(DOCS / "performance.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -28,6 +28,9 @@ TITAN_X = 350e-6
 #: Memory bandwidth of an A100 of 40 GB over that of a Titan X (Pascal): 1,555 and 480 GB/s by NVIDIA's data sheets.
 BANDWIDTH = 1555 / 480
 
+#: Bytes of a survey's images in three bands: 10,169 DES tiles of 81.5 MB a band (a tile made with DES' compression settings).
+IMAGES = 10_169 * 3 * 81.5e6
+
 #: Published: hours of a scan of 320 million images by a ViT (González et al. 2025).
 PUBLISHED = {"with high-throughput computing": 72.0, "one image after the other": 39_420.0}
 
