@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from survey_scan import records
 from survey_scan.combination import Combination, Ranks
 from survey_scan.config import Config, Images, Model, Ranking
 from survey_scan.errors import ModelError, RunError
-from survey_scan.identity import Key, digest, digest_path, explain
+from survey_scan.identity import Key, digest, digest_each, digest_path, explain
 from survey_scan.layout import STAGES, RunDirectory, Stage
 from survey_scan.models.package import Cutouts, open_package
 from survey_scan.records import Records
@@ -33,6 +33,33 @@ _NO_RESULT: dict[str, set[str]] = {
 _LATER: dict[str, set[str]] = {"cutouts": {"zero_point"}, "images": {"service"}, "ranking": {"combine"}}
 
 
+class Keys(Mapping[int, Key]):
+    """Partition → the key its finished record must have, made whenever it is asked for: it takes more memory than time.
+
+    Parameters
+    ----------
+    rows : dict
+        Partition → its row of the plan.
+    make : callable
+        Row → key.
+    """
+
+    def __init__(self, rows: dict[int, int], make: Callable[[int], Key]):
+        self._rows, self._make = rows, make
+
+    def __getitem__(self, partition: int) -> Key:
+        return self._make(self._rows[partition])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, partition: object) -> bool:
+        return partition in self._rows
+
+
 @dataclass(frozen=True)
 class Standing:
     """Keys and records of a planned run, compared.
@@ -41,7 +68,7 @@ class Standing:
     ----------
     partitions : DataFrame
         plan/partitions.csv.
-    keys : dict
+    keys : mapping
         Stage → partition → the key a finished record must have.
     done : dict
         Stage → the finished records by partition.
@@ -50,7 +77,7 @@ class Standing:
     """
 
     partitions: pd.DataFrame
-    keys: dict[Stage, dict[int, Key]]
+    keys: Mapping[Stage, Keys]
     done: dict[Stage, Records]
     todo: dict[Stage, dict[int, list[str]]]
     ranking_key: Key
@@ -96,27 +123,25 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     images = _image_digests(run, config.images, config.cutouts.bands, partitions)
     spec = digest([_section(config, "images"), _section(config, "cutouts")])
     models = models_key(config)
-    keys: dict[Stage, dict[int, Key]] = {"cutouts": {}, "scores": {}}
-    numbers, digests = partitions["partition"].tolist(), partitions["targets_digest"].tolist()
-    for p, targets, image in zip(numbers, digests, images, strict=True):
-        cut = {"targets": str(targets), "images": image, "spec": spec, "code": str(CUTOUTS_VERSION)}
-        keys["cutouts"][p] = cut
-        keys["scores"][p] = {"cutouts": digest(cut), **models, "code": str(SCORES_VERSION)}
-    done: dict[Stage, Records] = {stage: Records() for stage in STAGES}
-    todo: dict[Stage, dict[int, list[str]]] = {"cutouts": {}, "scores": {}}
+    targets = partitions["targets_digest"].tolist()
+
+    def cut(row: int) -> Key:
+        return {"targets": str(targets[row]), "images": images[row], "spec": spec, "code": str(CUTOUTS_VERSION)}
+
+    def scored(row: int) -> Key:
+        return {"cutouts": digest(cut(row)), **models, "code": str(SCORES_VERSION)}
+
+    rows = {p: row for row, p in enumerate(partitions["partition"].tolist())}
+    keys: dict[Stage, Keys] = {"cutouts": Keys(rows, cut), "scores": Keys(rows, scored)}
+    done: dict[Stage, Records] = {}
+    todo: dict[Stage, dict[int, list[str]]] = {}
     for stage in STAGES:
-        found = dict(records.contents(run.records_folder / stage))
-        for p, key in keys[stage].items():
-            record = records.parse(found[p]) if p in found else None
-            if record is not None and record["key"] == key:
-                done[stage].add(p, found[p])
-            else:
-                todo[stage][p] = explain(record["key"] if record else None, key)
+        done[stage], todo[stage] = _compare(run.records_folder / stage, keys[stage])
     for p in todo["cutouts"]:  # new pixels need new scores, even if by chance their key is the same
         if done["scores"].remove(p):
             todo["scores"][p] = ["cutouts"]
     ranking_key = {
-        "scores": digest([keys["scores"][p] for p in sorted(keys["scores"])]),
+        "scores": digest_each(keys["scores"][p] for p in sorted(keys["scores"])),
         "ranking": digest(_section(config, "ranking")),
         **_tables(config.ranking),
         "code": str(RANKING_VERSION),
@@ -126,6 +151,24 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     if not ranking_todo and (any(todo.values()) or not run.candidates_parquet.exists()):
         ranking_todo = ["scores" if any(todo.values()) else "missing"]
     return Standing(partitions, keys, done, todo, ranking_key, ranking_todo)
+
+
+def _compare(folder: Path, keys: Keys) -> tuple[Records, dict[int, list[str]]]:
+    """A stage's finished records and why each other partition is to do, both in the order of the plan."""
+    done = Records()
+    changed: dict[int, list[str]] = {}
+    reasons: dict[tuple[str, ...], list[str]] = {}  # each held once
+    for p, content in records.contents(folder):
+        if p not in keys or (record := records.parse(content)) is None:
+            continue
+        if record["key"] == (key := keys[p]):
+            done.add(p, content)
+        else:
+            why = explain(record["key"], key)
+            changed[p] = reasons.setdefault(tuple(why), why)
+    done.sort()
+    new = explain(None, {})
+    return done, {p: changed.get(p, new) for p in keys if p not in done}
 
 
 def models_key(config: Config) -> Key:
@@ -294,10 +337,13 @@ def _image_digests(run: RunDirectory, images: Images, bands: list[str], partitio
         sizes = list(pool.map(lambda t: [size(tile_file(images, t, b, s)) for s in sources for b in bands], tiles))
     position = {tile: i for i, tile in enumerate(tiles)}
     found = []
+    known: dict[tuple[int, int], str] = {}  # partitions lie side by side on their tiles
     for first_tile, last_tile in zip(partitions["first_tile"], partitions["last_tile"], strict=True):
         first = position.get(first_tile, len(tiles))
         last = position.get(last_tile, len(tiles) - 1)  # targets outside every tile ('') stand last
-        found.append(digest([images.release, sizes[first : last + 1]]))
+        if (first, last) not in known:
+            known = {(first, last): digest([images.release, sizes[first : last + 1]])}
+        found.append(known[first, last])
     return found
 
 
