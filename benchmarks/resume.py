@@ -1,6 +1,6 @@
 """How long it takes to see what of a very large run is finished, against reading its records and nothing else.
 
-    python benchmarks/resume.py [--partitions N] [--finished N] [--tiles N] [--repeats N]
+    python benchmarks/resume.py [--partitions N] [--tiles N] [--repeats N] [--keep]
 
 A plan of 160,000 partitions, of which the first 80,000 are finished in both stages: 160,000 records. ``standing`` is
 ``engine.state.standing``, all that a start does before it submits anything: sizes of the tiles' files, a key a partition and stage,
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import kept
 import large_run
 
 from survey_scan.config import Config
