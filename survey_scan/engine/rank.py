@@ -1,6 +1,6 @@
 """From the scores of all partitions to the candidates, and what is said of them; on Dask, or in this process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client 
         counted = [_call(client, "ranks", i, tasks.ranks, str(run), group) for i, group in enumerate(groups)]
         reduce(add, (one if client is None else one.result() for one in counted)).write(run.ranks)
     best = best_of(config, run, standing, client)
-    _drift(run, groups, client)
+    drift(run, standing.partitions["partition"].tolist(), client)
     best, described = annotate(config, best)
     ranking.finish(run, best, standing.done["scores"], standing.ranking_key, described)
 
@@ -67,8 +67,8 @@ def best_of(config: Config, run: RunDirectory, standing: Standing, client: "Clie
     return best
 
 
-def _groups(numbers: list[int]) -> list[list[int]]:
-    return [numbers[i : i + RANK_GROUP] for i in range(0, len(numbers), RANK_GROUP)]
+def _groups(numbers: Sequence[int]) -> list[list[int]]:
+    return [list(numbers[i : i + RANK_GROUP]) for i in range(0, len(numbers), RANK_GROUP)]
 
 
 def _promising(config: Config, standing: Standing) -> tuple[float, set[int]]:
@@ -83,12 +83,14 @@ def _promising(config: Config, standing: Standing) -> tuple[float, set[int]]:
     return -np.inf, set(done)
 
 
-def _drift(run: RunDirectory, groups: list[list[int]], client: "Client | None") -> None:
+def drift(run: RunDirectory, partitions: Sequence[int], client: "Client | None") -> None:
     """Compare the scores of the tiles, and of the bins of seeing; of very many tiles only the latter."""
     names = ["tile", "seeing"]
     if int((pd.read_parquet(run.tiles, columns=["n_targets"])["n_targets"] > 0).sum()) > drifting.MOST_TILES:
         names = ["seeing"]
-    calls = [_call(client, "drift", i, tasks.drift, str(run), group, names) for i, group in enumerate(groups)]
+    calls = [
+        _call(client, "drift", i, tasks.drift, str(run), group, names) for i, group in enumerate(_groups(partitions))
+    ]
     counted: drifting.Counted = {}
     for found in calls if client is None else _results(calls):  # added up as they come: only the sum is held
         for name, more in found.items():

@@ -3,18 +3,20 @@
 import importlib.metadata
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from survey_scan import records
 from survey_scan.combination import Combination, Ranks
 from survey_scan.config import Config, Images, Model, Ranking
+from survey_scan.engine.keys import Keys, compare
 from survey_scan.errors import ModelError, RunError
 from survey_scan.identity import Key, digest, digest_each, digest_path, explain
 from survey_scan.layout import STAGES, RunDirectory, Stage
@@ -31,33 +33,6 @@ _NO_RESULT: dict[str, set[str]] = {
 }
 #: Keys that came later, and count only where they are given: what was done without them is still the same.
 _LATER: dict[str, set[str]] = {"cutouts": {"zero_point"}, "images": {"service"}, "ranking": {"combine"}}
-
-
-class Keys(Mapping[int, Key]):
-    """Partition → the key its finished record must have, made whenever it is asked for: it takes more memory than time.
-
-    Parameters
-    ----------
-    rows : dict
-        Partition → its row of the plan.
-    make : callable
-        Row → key.
-    """
-
-    def __init__(self, rows: dict[int, int], make: Callable[[int], Key]):
-        self._rows, self._make = rows, make
-
-    def __getitem__(self, partition: int) -> Key:
-        return self._make(self._rows[partition])
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __contains__(self, partition: object) -> bool:
-        return partition in self._rows
 
 
 @dataclass(frozen=True)
@@ -128,15 +103,17 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     def cut(row: int) -> Key:
         return {"targets": str(targets[row]), "images": images[row], "spec": spec, "code": str(CUTOUTS_VERSION)}
 
+    cuts = np.array([digest(cut(row)) for row in range(len(targets))], "S16")
+
     def scored(row: int) -> Key:
-        return {"cutouts": digest(cut(row)), **models, "code": str(SCORES_VERSION)}
+        return {"cutouts": cuts[row].decode(), **models, "code": str(SCORES_VERSION)}
 
     rows = {p: row for row, p in enumerate(partitions["partition"].tolist())}
     keys: dict[Stage, Keys] = {"cutouts": Keys(rows, cut), "scores": Keys(rows, scored)}
     done: dict[Stage, Records] = {}
     todo: dict[Stage, dict[int, list[str]]] = {}
     for stage in STAGES:
-        done[stage], todo[stage] = _compare(run.records_folder / stage, keys[stage])
+        done[stage], todo[stage] = compare(run.records_folder / stage, keys[stage])
     for p in todo["cutouts"]:  # new pixels need new scores, even if by chance their key is the same
         if done["scores"].remove(p):
             todo["scores"][p] = ["cutouts"]
@@ -151,24 +128,6 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     if not ranking_todo and (any(todo.values()) or not run.candidates_parquet.exists()):
         ranking_todo = ["scores" if any(todo.values()) else "missing"]
     return Standing(partitions, keys, done, todo, ranking_key, ranking_todo)
-
-
-def _compare(folder: Path, keys: Keys) -> tuple[Records, dict[int, list[str]]]:
-    """A stage's finished records and why each other partition is to do, both in the order of the plan."""
-    done = Records()
-    changed: dict[int, list[str]] = {}
-    reasons: dict[tuple[str, ...], list[str]] = {}  # each held once
-    for p, content in records.contents(folder):
-        if p not in keys or (record := records.parse(content)) is None:
-            continue
-        if record["key"] == (key := keys[p]):
-            done.add(p, content)
-        else:
-            why = explain(record["key"], key)
-            changed[p] = reasons.setdefault(tuple(why), why)
-    done.sort()
-    new = explain(None, {})
-    return done, {p: changed.get(p, new) for p in keys if p not in done}
 
 
 def models_key(config: Config) -> Key:
