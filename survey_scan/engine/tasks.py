@@ -182,11 +182,13 @@ def top(path: str, partitions: list[int], lowest: float = -np.inf) -> pd.DataFra
     combination = state.combination(run, config)
     best: list[pd.DataFrame] = []
     chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]] = []
+    n = 0  # rows chosen
     for p in partitions:
         file = _opened(run.scores(p))
         short = summary.best(file.metadata.metadata)
         if short is not None and lowest > short.beyond:  # no other row of it can be among the best
             chosen.append((short.targets, short.scored))
+            n += len(short.targets)
         else:
             scored = _logits(file, combination)
             rows = ranking.possible(scored["logit"], scored["status"], config.ranking, lowest)
@@ -195,8 +197,9 @@ def top(path: str, partitions: list[int], lowest: float = -np.inf) -> pd.DataFra
                 ids = file.read(["object_id"], use_threads=False)
                 ranking.check_same(targets["object_id"].to_numpy(), ids["object_id"].to_numpy())
                 chosen.append((targets.take(rows), {name: values[rows] for name, values in scored.items()}))
-        if sum(len(table) for table, _ in chosen) >= CHOSEN_ROWS:
-            best, chosen = [ranking.merge([*best, _ranked(chosen, config.ranking, lowest)], config.ranking)], []
+                n += len(rows)
+        if n >= CHOSEN_ROWS:
+            best, chosen, n = [ranking.merge([*best, _ranked(chosen, config.ranking, lowest)], config.ranking)], [], 0
             if len(best[0]) == config.ranking.top:
                 lowest = max(lowest, float(best[0]["logit"].iloc[-1]))
     return ranking.merge([*best, *([_ranked(chosen, config.ranking, lowest)] if chosen else [])], config.ranking)
@@ -213,7 +216,7 @@ def _ranked(chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]], rule: Rankin
 
 def _opened(path: Path) -> pq.ParquetFile:
     """A table of a run, to be read without threads: for one this small pandas' own reader takes four times as long."""
-    return pq.ParquetFile(path, pre_buffer=False)
+    return pq.ParquetFile(pa.OSFile(str(path)), pre_buffer=False)  # a path would be looked at more closely
 
 
 def _logits(file: pq.ParquetFile, combination: Combination) -> dict[str, NDArray[Any]]:

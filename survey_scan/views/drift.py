@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from survey_scan import records
@@ -70,7 +71,8 @@ def count(run: RunDirectory, partitions: Sequence[int], names: Sequence[str]) ->
 
 def _counted(run: RunDirectory, partition: int, found: Counted, seeing: Mapping[Any, str]) -> bool:
     """Add what the footer of a score table counts; False if it does not."""
-    tiles = summary.counts(pq.ParquetFile(run.scores(partition), pre_buffer=False).metadata.metadata)
+    with pa.OSFile(str(run.scores(partition))) as file:
+        tiles = summary.counts(pq.ParquetFile(file, pre_buffer=False).metadata.metadata)
     if tiles is None:
         return False
     for tile, bins, counts in tiles:
