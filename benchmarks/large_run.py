@@ -5,6 +5,7 @@ as the tasks write them, byte for byte but for the flushing of each to disk.
 """
 
 import json
+import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,19 +67,22 @@ def plan(run: RunDirectory, config: Config, partitions: int, tiles: int, files: 
     run.manifest.write_text(json.dumps({"format_version": state.FORMAT_VERSION}))
 
 
-def facts(stage: Stage) -> dict[str, Any]:
-    """What a finished task reports, of usual length."""
-    found: dict[str, Any] = {"targets": PARTITION, "status": {"0": 3901, "1": 120, "4": 75}}
+def facts(stage: Stage, partition: int) -> dict[str, Any]:
+    """What a finished task reports, of usual length, and other numbers in each."""
+    rng = random.Random(partition)
+    flagged = rng.randrange(400)
+    found: dict[str, Any] = {"targets": PARTITION, "status": {"0": PARTITION - flagged, "1": flagged}}
     if stage == "cutouts":
-        found |= {"problems": [], "reads": {"rows": 12}}
+        found |= {"problems": [], "reads": {"rows": rng.randrange(1, 20)}}
     else:
-        found |= {"logits": {str(i): 97 + i for i in range(40)}, "device": "NVIDIA A100-SXM4-80GB"}
-        found |= {"device_seconds": 0.512, "waited_seconds": 0.021}
+        found |= {"logits": {str(i): rng.randrange(1, 200) for i in range(rng.randrange(8), 40)}}
+        found |= {"device": "NVIDIA A100-SXM4-80GB"}
+        found |= {"device_seconds": rng.randrange(1000) / 1e3, "waited_seconds": rng.randrange(100) / 1e3}
     return found | {
-        "seconds": 0.656,
-        "peak_mem": 930680832,
-        "host": "nid001234",
-        "finished": "2026-01-01T08:20:00+0000",
+        "seconds": rng.randrange(2000) / 1e3,
+        "peak_mem": rng.randrange(10**9),
+        "host": f"nid{rng.randrange(1000):06d}",
+        "finished": f"2026-01-01T{rng.randrange(10, 24)}:{rng.randrange(10, 60)}:00+0000",
     }
 
 
@@ -91,7 +95,7 @@ def finish(
     for stage in STAGES:
         (run.records_folder / stage).mkdir(parents=True, exist_ok=True)
         for p in numbers:
-            found = facts(stage)
+            found = facts(stage, p)
             if stage == "scores" and logits is not None:
                 found["logits"] = logits[p]
             text = json.dumps({"key": keys[stage][p], **found}, indent=1) + "\n"
@@ -109,7 +113,7 @@ def score(path: str, partition: int, key: Key) -> dict[str, Any]:
 
 
 def _leave(stage: Stage, path: str, partition: int, key: Key) -> dict[str, Any]:
-    found = facts(stage)
+    found = facts(stage, partition)
     text = json.dumps({"key": key, **found}, indent=1) + "\n"
     RunDirectory(Path(path)).record(stage, partition).write_text(text)
     return found

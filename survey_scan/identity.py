@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,17 @@ def digest(value: Any) -> str:
     str
         The first 16 hexadecimal digits of a SHA-256.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
+
+
+def digest_each(values: Iterable[Any]) -> str:
+    """Digest of a list of values, of which one at a time is held; that of :func:`digest` of the list."""
+    sha, before = hashlib.sha256(), "["
+    for value in values:
+        sha.update((before + _canonical(value)).encode())
+        before = ","
+    sha.update(("[]" if before == "[" else "]").encode())
+    return sha.hexdigest()[:16]
 
 
 def digest_path(path: Path) -> str:
@@ -64,3 +73,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no canonical JSON form")
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain).encode

@@ -120,13 +120,15 @@ def read(path: Path, combination: Combination) -> pd.DataFrame:
     return combination.apply(pd.read_parquet(path))
 
 
-def write(path: Path, table: pd.DataFrame) -> None:
-    """Write a score table as Parquet, atomically; the same table gives the same bytes."""
+def write(path: Path, table: pd.DataFrame, footer: Mapping[str, str] | None = None) -> None:
+    """Write a score table as Parquet, atomically, with texts for its footer; the same table and texts give the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    stream = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), stream, compression="zstd")
+    stream, made = io.BytesIO(), pa.Table.from_pandas(table, preserve_index=False)
+    with pq.ParquetWriter(stream, made.schema, compression="zstd") as writer:
+        writer.write_table(made)
+        writer.add_key_value_metadata(footer or {})
     records.write_atomically(path, stream.getvalue())
 
 

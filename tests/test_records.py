@@ -1,5 +1,6 @@
 import json
 import pickle
+import random
 
 import pytest
 from hypothesis import given
@@ -132,3 +133,21 @@ def test_records_are_a_mapping_that_parses_them():
     assert (found.remove(4), found.remove(4), dict(found)) == (True, False, {2: {"key": {"a": "y"}, "n": 2}})
     with pytest.raises(KeyError):
         found[4]
+
+
+def test_records_are_held_as_what_differs_from_the_first_and_come_back_as_they_were():
+    rng, found, written = random.Random(1), records.Records(), {}
+    for p in rng.sample(range(1000), 200):
+        key = {"targets": f"{rng.getrandbits(64):016x}", "spec": "0123456789abcdef"}
+        facts = {
+            "status": {"0": rng.randrange(4097)},
+            "host": "nid001234",
+            "problems": ["é" * rng.randrange(9)] * (p % 3),
+        }
+        written[p] = {"key": key, **facts}
+        found.add(p, json.dumps(written[p], indent=1).encode())
+    found.sort()
+    assert list(found.items()) == sorted(written.items())
+    assert sum(map(len, found._contents.values())) < 0.5 * sum(
+        len(json.dumps(one, indent=1)) for one in written.values()
+    )

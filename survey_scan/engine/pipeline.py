@@ -174,6 +174,7 @@ def _run(
                     raise Incomplete(_failed(run, failures))
                 events.write("stage", stage="rank")
                 watching.stage("rank")
+                standing = None  # of very many partitions two take their memory twice
                 standing = state.standing(run, config)
                 rank(config, run, standing, client)
         except Incomplete:
@@ -183,6 +184,7 @@ def _run(
     shutil.rmtree(run.downloads_folder, ignore_errors=True)
     prepare.write_manifest(run, {"state": "complete"})
     events.write("complete")
+    standing = None
     account.closing(run, state.standing(run, config), say)
     report(run, say)
 

@@ -1,6 +1,7 @@
 """From the scores of all partitions to the candidates, and what is said of them; on Dask, or in this process."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 #: Partitions whose best targets one ``rank`` task merges, and tables one ``merge`` task merges.
-RANK_GROUP, MERGE_FAN_IN = 256, 8
+RANK_GROUP, MERGE_FAN_IN = 1024, 8
 
 
 def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> None:
@@ -44,7 +45,7 @@ def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client 
         counted = [_call(client, "ranks", i, tasks.ranks, str(run), group) for i, group in enumerate(groups)]
         reduce(add, (one if client is None else one.result() for one in counted)).write(run.ranks)
     best = best_of(config, run, standing, client)
-    _drift(run, groups, client)
+    drift(run, standing.partitions["partition"].tolist(), client)
     best, described = annotate(config, best)
     ranking.finish(run, best, standing.done["scores"], standing.ranking_key, described)
 
@@ -67,8 +68,8 @@ def best_of(config: Config, run: RunDirectory, standing: Standing, client: "Clie
     return best
 
 
-def _groups(numbers: list[int]) -> list[list[int]]:
-    return [numbers[i : i + RANK_GROUP] for i in range(0, len(numbers), RANK_GROUP)]
+def _groups(numbers: Sequence[int]) -> list[list[int]]:
+    return [list(numbers[i : i + RANK_GROUP]) for i in range(0, len(numbers), RANK_GROUP)]
 
 
 def _promising(config: Config, standing: Standing) -> tuple[float, set[int]]:
@@ -77,18 +78,26 @@ def _promising(config: Config, standing: Standing) -> tuple[float, set[int]]:
     Where targets are not ranked by a network's own logit, or a record is too old to count them, all are promising.
     """
     done = standing.done["scores"]
-    if Combination(config).by == "last" and all("logits" in record for record in done.values()):
-        lowest = bins.lowest_of_highest((record["logits"] for record in done.values()), config.ranking.top)
-        return lowest, {p for p, record in done.items() if bins.reach(record["logits"], lowest)}
-    return -np.inf, set(done)
+    if Combination(config).by != "last":
+        return -np.inf, set(done)
+    total, numbers = Counter[str](), dict[int, list[int]]()
+    for p, record in done.items():  # once: to parse them takes as long as what is spared
+        if "logits" not in record:
+            return -np.inf, set(done)
+        total.update(record["logits"])
+        numbers[p] = [max(map(int, record["logits"]))] if record["logits"] else []
+    lowest = bins.lowest_of_highest([total], config.ranking.top)
+    return lowest, {p for p, highest in numbers.items() if bins.reach(highest, lowest)}
 
 
-def _drift(run: RunDirectory, groups: list[list[int]], client: "Client | None") -> None:
+def drift(run: RunDirectory, partitions: Sequence[int], client: "Client | None") -> None:
     """Compare the scores of the tiles, and of the bins of seeing; of very many tiles only the latter."""
     names = ["tile", "seeing"]
     if int((pd.read_parquet(run.tiles, columns=["n_targets"])["n_targets"] > 0).sum()) > drifting.MOST_TILES:
         names = ["seeing"]
-    calls = [_call(client, "drift", i, tasks.drift, str(run), group, names) for i, group in enumerate(groups)]
+    calls = [
+        _call(client, "drift", i, tasks.drift, str(run), group, names) for i, group in enumerate(_groups(partitions))
+    ]
     counted: drifting.Counted = {}
     for found in calls if client is None else _results(calls):  # added up as they come: only the sum is held
         for name, more in found.items():

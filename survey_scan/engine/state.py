@@ -3,20 +3,22 @@
 import importlib.metadata
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from survey_scan import records
 from survey_scan.combination import Combination, Ranks
 from survey_scan.config import Config, Images, Model, Ranking
+from survey_scan.engine.keys import Keys, compare
 from survey_scan.errors import ModelError, RunError
-from survey_scan.identity import Key, digest, digest_path, explain
+from survey_scan.identity import Key, digest, digest_each, digest_path, explain
 from survey_scan.layout import STAGES, RunDirectory, Stage
 from survey_scan.models.package import Cutouts, open_package
 from survey_scan.records import Records
@@ -41,7 +43,7 @@ class Standing:
     ----------
     partitions : DataFrame
         plan/partitions.csv.
-    keys : dict
+    keys : mapping
         Stage → partition → the key a finished record must have.
     done : dict
         Stage → the finished records by partition.
@@ -50,7 +52,7 @@ class Standing:
     """
 
     partitions: pd.DataFrame
-    keys: dict[Stage, dict[int, Key]]
+    keys: Mapping[Stage, Keys]
     done: dict[Stage, Records]
     todo: dict[Stage, dict[int, list[str]]]
     ranking_key: Key
@@ -96,27 +98,27 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     images = _image_digests(run, config.images, config.cutouts.bands, partitions)
     spec = digest([_section(config, "images"), _section(config, "cutouts")])
     models = models_key(config)
-    keys: dict[Stage, dict[int, Key]] = {"cutouts": {}, "scores": {}}
-    numbers, digests = partitions["partition"].tolist(), partitions["targets_digest"].tolist()
-    for p, targets, image in zip(numbers, digests, images, strict=True):
-        cut = {"targets": str(targets), "images": image, "spec": spec, "code": str(CUTOUTS_VERSION)}
-        keys["cutouts"][p] = cut
-        keys["scores"][p] = {"cutouts": digest(cut), **models, "code": str(SCORES_VERSION)}
-    done: dict[Stage, Records] = {stage: Records() for stage in STAGES}
-    todo: dict[Stage, dict[int, list[str]]] = {"cutouts": {}, "scores": {}}
+    targets = partitions["targets_digest"].tolist()
+
+    def cut(row: int) -> Key:
+        return {"targets": str(targets[row]), "images": images[row], "spec": spec, "code": str(CUTOUTS_VERSION)}
+
+    cuts = np.array([digest(cut(row)) for row in range(len(targets))], "S16")
+
+    def scored(row: int) -> Key:
+        return {"cutouts": cuts[row].decode(), **models, "code": str(SCORES_VERSION)}
+
+    rows = {p: row for row, p in enumerate(partitions["partition"].tolist())}
+    keys: dict[Stage, Keys] = {"cutouts": Keys(rows, cut), "scores": Keys(rows, scored)}
+    done: dict[Stage, Records] = {}
+    todo: dict[Stage, dict[int, list[str]]] = {}
     for stage in STAGES:
-        found = dict(records.contents(run.records_folder / stage))
-        for p, key in keys[stage].items():
-            record = records.parse(found[p]) if p in found else None
-            if record is not None and record["key"] == key:
-                done[stage].add(p, found[p])
-            else:
-                todo[stage][p] = explain(record["key"] if record else None, key)
+        done[stage], todo[stage] = compare(run.records_folder / stage, keys[stage])
     for p in todo["cutouts"]:  # new pixels need new scores, even if by chance their key is the same
         if done["scores"].remove(p):
             todo["scores"][p] = ["cutouts"]
     ranking_key = {
-        "scores": digest([keys["scores"][p] for p in sorted(keys["scores"])]),
+        "scores": digest_each(keys["scores"][p] for p in sorted(keys["scores"])),
         "ranking": digest(_section(config, "ranking")),
         **_tables(config.ranking),
         "code": str(RANKING_VERSION),
@@ -294,10 +296,13 @@ def _image_digests(run: RunDirectory, images: Images, bands: list[str], partitio
         sizes = list(pool.map(lambda t: [size(tile_file(images, t, b, s)) for s in sources for b in bands], tiles))
     position = {tile: i for i, tile in enumerate(tiles)}
     found = []
+    known: dict[tuple[int, int], str] = {}  # partitions lie side by side on their tiles
     for first_tile, last_tile in zip(partitions["first_tile"], partitions["last_tile"], strict=True):
         first = position.get(first_tile, len(tiles))
         last = position.get(last_tile, len(tiles) - 1)  # targets outside every tile ('') stand last
-        found.append(digest([images.release, sizes[first : last + 1]]))
+        if (first, last) not in known:
+            known = {(first, last): digest([images.release, sizes[first : last + 1]])}
+        found.append(known[first, last])
     return found
 
 

@@ -36,6 +36,7 @@ from survey_scan.errors import ModelError
 from survey_scan.identity import Key
 from survey_scan.layout import RunDirectory
 from survey_scan.models import DeviceLost
+from survey_scan.ranking import summary
 from survey_scan.schema import Status
 from survey_scan.views import drift as drifting
 from survey_scan.views.drift import Counted
@@ -113,7 +114,7 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
     if (found := records.read(record)) and found["key"] == key:
         return found
     records.forget(record)
-    targets = pd.read_parquet(run.targets(partition), columns=["object_id"])
+    targets = _opened(run.targets(partition)).read(use_threads=False)
     spec = config.cutouts
     networks = _networks(config.model_dump_json(include=_NETWORKS), tuple(sorted(_of_networks(key).items())))
     loaded, start = time.perf_counter(), partition * spec.partition
@@ -121,7 +122,7 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
         scored = scoring.score_partition(store.Reader(run.store), start, start + len(targets), networks, config.cascade)
     except DeviceLost as error:
         _leave(f"scores {partition:05d}: the GPU failed: {error}")
-    scoring.write(run.scores(partition), scored.table)
+    scoring.write(run.scores(partition), scored.table, _footer(config, targets, scored.table))
     facts = {
         "targets": len(scored.table),
         "status": _count(scored.table["status"].to_numpy()),
@@ -134,6 +135,16 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
     }
     records.write(record, key, facts)
     return facts
+
+
+def _footer(config: Config, targets: pa.Table, scored: pd.DataFrame) -> dict[str, str]:
+    """What its ranking will ask of a score table, where that is known now: which logit it is ranked by."""
+    if Combination(config).by != "last":
+        return {}
+    ranking.check_same(targets["object_id"].to_numpy(), scored["object_id"].to_numpy())
+    columns = {str(name): values.to_numpy() for name, values in scored.items() if name != "object_id"}
+    last = [name for name in columns if name.startswith("logit")][-1]
+    return summary.of(targets, {**columns, "logit": columns[last]})
 
 
 def effect(path: str, partition: int) -> list[str]:
@@ -172,31 +183,41 @@ def top(path: str, partitions: list[int], lowest: float = -np.inf) -> pd.DataFra
     combination = state.combination(run, config)
     best: list[pd.DataFrame] = []
     chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]] = []
+    n = 0  # rows chosen
     for p in partitions:
         file = _opened(run.scores(p))
-        scored = _logits(file, combination)
-        rows = ranking.possible(scored["logit"], scored["status"], config.ranking, lowest)
-        if len(rows) or not (best or chosen):  # one at least, for its columns
-            targets, ids = _opened(run.targets(p)).read(use_threads=False), file.read(["object_id"], use_threads=False)
-            ranking.check_same(targets["object_id"].to_numpy(), ids["object_id"].to_numpy())
-            chosen.append((targets.take(rows), {name: values[rows] for name, values in scored.items()}))
-        if sum(len(table) for table, _ in chosen) >= CHOSEN_ROWS:
-            best, chosen = [ranking.merge([*best, _ranked(chosen, config.ranking)], config.ranking)], []
+        short = summary.best(file.metadata.metadata)
+        if short is not None and lowest > short.beyond:  # no other row of it can be among the best
+            chosen.append((short.targets, short.scored))
+            n += len(short.targets)
+        else:
+            scored = _logits(file, combination)
+            rows = ranking.possible(scored["logit"], scored["status"], config.ranking, lowest)
+            if len(rows) or not (best or chosen):  # one at least, for its columns
+                targets = _opened(run.targets(p)).read(use_threads=False)
+                ids = file.read(["object_id"], use_threads=False)
+                ranking.check_same(targets["object_id"].to_numpy(), ids["object_id"].to_numpy())
+                chosen.append((targets.take(rows), {name: values[rows] for name, values in scored.items()}))
+                n += len(rows)
+        if n >= CHOSEN_ROWS:
+            best, chosen, n = [ranking.merge([*best, _ranked(chosen, config.ranking, lowest)], config.ranking)], [], 0
             if len(best[0]) == config.ranking.top:
                 lowest = max(lowest, float(best[0]["logit"].iloc[-1]))
-    return ranking.merge([*best, *([_ranked(chosen, config.ranking)] if chosen else [])], config.ranking)
+    return ranking.merge([*best, *([_ranked(chosen, config.ranking, lowest)] if chosen else [])], config.ranking)
 
 
-def _ranked(chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]], rule: Ranking) -> pd.DataFrame:
+def _ranked(chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]], rule: Ranking, lowest: float) -> pd.DataFrame:
     """The best of rows chosen from several partitions, made a data frame once: one of each takes as long as reading it."""
     tables = [table.replace_schema_metadata() for table, _ in chosen]
     scores = {name: np.concatenate([own[name] for _, own in chosen]) for name in chosen[0][1]}
-    return ranking.best(pa.concat_tables(tables, promote_options="permissive").to_pandas(), scores, rule)
+    rows = ranking.possible(scores["logit"], scores["status"], rule, lowest)
+    targets = pa.concat_tables(tables, promote_options="permissive").take(rows).to_pandas()
+    return ranking.best(targets, {name: values[rows] for name, values in scores.items()}, rule)
 
 
 def _opened(path: Path) -> pq.ParquetFile:
     """A table of a run, to be read without threads: for one this small pandas' own reader takes four times as long."""
-    return pq.ParquetFile(path, pre_buffer=False)
+    return pq.ParquetFile(pa.OSFile(str(path)), pre_buffer=False)  # a path would be looked at more closely
 
 
 def _logits(file: pq.ParquetFile, combination: Combination) -> dict[str, NDArray[Any]]:

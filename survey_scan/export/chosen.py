@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pandas as pd
-import pyarrow.parquet as pq
 
-from survey_scan.errors import RunError, UserError
+from survey_scan.errors import UserError
 from survey_scan.grading import candidates
 from survey_scan.layout import RunDirectory
+from survey_scan.ranking.candidates import described
 from survey_scan.schema import Column
 
 
@@ -64,30 +63,6 @@ def choose(run: RunDirectory, top: int | None, ids: str | None, say: Callable[[s
             )
         table = table[known.isin(wanted)].reset_index(drop=True)
     return Chosen(table if top is None else table.head(top), described(run.candidates_parquet))
-
-
-def described(path: Path) -> dict[str, Column]:
-    """Units, UCDs and descriptions in the VOTable header of a VOParquet file.
-
-    Raises
-    ------
-    RunError
-        If it has none.
-    """
-    content = (pq.read_schema(path).metadata or {}).get(b"IVOA.VOTable-Parquet.content")
-    if content is None:
-        raise RunError(f"{path} has no VOTable header: another program wrote it. Rank again: survey_scan rank")
-    space = "{http://www.ivoa.net/xml/VOTable/v1.3}"
-    fields = ElementTree.fromstring(content).iter(f"{space}FIELD")
-    return {
-        field.attrib["name"]: Column(
-            field.attrib["name"],
-            field.attrib.get("unit"),
-            field.attrib.get("ucd"),
-            field.findtext(f"{space}DESCRIPTION") or "",
-        )
-        for field in fields
-    }
 
 
 def _ids(text: str) -> list[str]:

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from survey_scan import records
 from survey_scan.engine import lock, state
@@ -16,7 +14,7 @@ from survey_scan.grading import aggregate, journal
 from survey_scan.grading.candidates import run_digest
 from survey_scan.grading.schemes import SCHEMES, Letters, Scheme, letters_of
 from survey_scan.layout import RunDirectory
-from survey_scan.ranking.candidates import write_candidates
+from survey_scan.ranking.candidates import described, write_candidates
 from survey_scan.schema import Column
 
 #: Columns that the candidate table gets, with unit and UCD.
@@ -28,9 +26,6 @@ COLUMNS = {
 
 #: Pairs of graders whose agreement is printed; all of more would be a page.
 SHOWN_PAIRS = 15
-
-_VOTABLE = "{http://www.ivoa.net/xml/VOTable/v1.3}FIELD"
-_DESCRIPTION = _VOTABLE.replace("FIELD", "DESCRIPTION")
 
 
 @dataclass(frozen=True)
@@ -182,14 +177,7 @@ def update_candidates(directory: RunDirectory, found: pd.DataFrame) -> int:
     with lock.held(directory):
         if not directory.candidates_parquet.exists():
             raise RunError(f"{directory} has no candidates.parquet. Rank again: survey_scan rank {directory}")
-        described = {
-            field.get("name", ""): Column(
-                field.get("name", ""), field.get("unit"), field.get("ucd"), field.findtext(_DESCRIPTION) or ""
-            )
-            for field in ElementTree.fromstring(
-                pq.read_metadata(directory.candidates_parquet).metadata[b"IVOA.VOTable-Parquet.content"]
-            ).iter(_VOTABLE)
-        }
+        columns = described(directory.candidates_parquet)
         table = pd.read_parquet(directory.candidates_parquet)
         matched = found.reindex(table["object_id"].astype(str))
         mean = matched["grade_mean"].to_numpy(np.float32)
@@ -198,7 +186,7 @@ def update_candidates(directory: RunDirectory, found: pd.DataFrame) -> int:
             grade=matched["grade"].fillna("").to_numpy(),
             n_graders=matched["n_graders"].fillna(0).to_numpy(np.int16),
         )
-        write_candidates(table, directory.candidates_parquet, directory.candidates_fits, {**described, **COLUMNS})
+        write_candidates(table, directory.candidates_parquet, directory.candidates_fits, {**columns, **COLUMNS})
     return int(np.isfinite(mean).sum())
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from survey_scan import records
+from survey_scan.errors import RunError
 from survey_scan.schema import CANDIDATE_COLUMNS, TARGET_COLUMNS, Column
 
 #: Columns before those the selection kept, and after them.
@@ -22,6 +23,8 @@ _VOTABLE = dict(b1="boolean", u1="unsignedByte", i2="short", i4="int", i8="long"
 
 #: The same → FITS TFORM.
 _FITS = dict(b1="L", u1="B", i2="I", i4="J", i8="K", f4="E", f8="D")
+
+_SPACE = "http://www.ivoa.net/xml/VOTable/v1.3"
 
 _DESCRIBED: dict[str, Column] = {column.name: column for column in (*TARGET_COLUMNS, *CANDIDATE_COLUMNS)}
 
@@ -55,6 +58,31 @@ def write_candidates(
     facts = {**(described or {}), **_DESCRIBED}
     records.write_atomically(parquet, _parquet(columns, facts))
     records.write_atomically(fits, _fits(columns, facts))
+
+
+def described(parquet: Path) -> dict[str, Column]:
+    """Units, UCDs and descriptions in the VOTable header of a VOParquet file.
+
+    Raises
+    ------
+    RunError
+        If it has none.
+    """
+    import pyarrow.parquet as pq
+
+    content = (pq.read_schema(parquet).metadata or {}).get(b"IVOA.VOTable-Parquet.content")
+    if content is None:
+        raise RunError(f"{parquet} has no VOTable header: another program wrote it. Rank again: survey_scan rank")
+    found = [field for field in ElementTree.fromstring(content).iter(f"{{{_SPACE}}}FIELD") if "name" in field.attrib]
+    return {
+        field.attrib["name"]: Column(
+            field.attrib["name"],
+            field.get("unit"),
+            field.get("ucd"),
+            field.findtext(f"{{{_SPACE}}}DESCRIPTION") or "",
+        )
+        for field in found
+    }
 
 
 def write_failures(tables: Iterable[pd.DataFrame], path: Path) -> int:
@@ -123,7 +151,7 @@ def _parquet(columns: dict[str, NDArray[Any]], described: Mapping[str, Column]) 
 
 def _votable(columns: dict[str, NDArray[Any]], described: Mapping[str, Column]) -> bytes:
     """A VOTable without data that names type, unit, UCD and meaning of every column."""
-    space = {"version": "1.4", "xmlns": "http://www.ivoa.net/xml/VOTable/v1.3"}
+    space = {"version": "1.4", "xmlns": _SPACE}
     root = ElementTree.Element("VOTABLE", space)
     table = ElementTree.SubElement(ElementTree.SubElement(root, "RESOURCE", type="results"), "TABLE", name="candidates")
     for name, array in columns.items():

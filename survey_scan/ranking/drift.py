@@ -169,14 +169,15 @@ def table(counts: Counts) -> pd.DataFrame:
     for i, name in enumerate(names):
         rest = pool - every[i] if others[i] else pool
         alone = not judged[i] or rest.sum() == 0
-        own, theirs = quantiles(every[i], (0.25, 0.5, 0.75)), quantiles(rest, (0.25, 0.5, 0.75))
+        *own, low, high = quantiles(every[i], (*QUANTILES, 0.25, 0.75))
         facts: dict[str, Any] = {"group": name, "scored": int(scored[i]), "top": int(top[i]), "named": bool(named[i])}
-        facts |= {f"q{q:g}": value for q, value in zip(QUANTILES, quantiles(every[i]), strict=True)}
+        facts |= {f"q{q:g}": value for q, value in zip(QUANTILES, own, strict=True)}
         if not alone:
+            theirs = quantiles(rest, (0.25, 0.5, 0.75))
             spread = float(theirs[2] - theirs[0])
             facts |= {
-                "median_shift": own[1] - theirs[1],
-                "spread": (own[2] - own[0]) / spread if spread > 0 else np.nan,
+                "median_shift": own[QUANTILES.index(0.5)] - theirs[1],
+                "spread": (high - low) / spread if spread > 0 else np.nan,
             }
             facts |= {field: getattr(found, field)[i] for field in Compared._fields}
         rows.append(facts)
@@ -219,13 +220,16 @@ def _worst(found: Compared, top: NDArray[np.int64], others: NDArray[np.bool_], l
 
 def _compare(coarse: NDArray[np.int64], top: NDArray[np.int64], others: NDArray[np.bool_]) -> Compared:
     """Each group with the others together, itself left out; the others' own scatter allowed for where it is known."""
-    from scipy.stats import binom, chi2
+    from scipy.special import betainc, betaincc, chdtrc, gammaincinv  # scipy.stats takes a second to import
 
     rest, rest_top = (x[others].sum(axis=0) - np.where(_column(others, x), x, 0) for x in (coarse, top))
     n, m = coarse.sum(axis=1), rest.sum(axis=1)
     both = np.maximum(n + m, 1)
-    low, high = binom.cdf(top, top + rest_top, n / both), binom.sf(top - 1, top + rest_top, n / both)
+    # the binomial distribution: so many of all above, or fewer; so many, or more
+    low = np.where(rest_top > 0, betaincc(top + 1, np.maximum(rest_top, 1), n / both), 1)
+    high = np.where(top > 0, betainc(np.maximum(top, 1), rest_top + 1, n / both), 1)
     p_top = np.minimum(1, 2 * np.minimum(low, high))
+    median = 2 * gammaincinv(0.5, 0.5)  # of chi-square with one degree of freedom
     share = (coarse + rest) / both[:, None]
     terms = np.zeros(share.shape)
     for counts, size in ((coarse, n), (rest, m)):
@@ -233,15 +237,15 @@ def _compare(coarse: NDArray[np.int64], top: NDArray[np.int64], others: NDArray[
         np.add(terms, (counts - expected) ** 2 / np.where(expected > 0, expected, 1), out=terms)
     statistic, degrees = terms.sum(axis=1), np.maximum((share > 0).sum(axis=1) - 1, 1)
     effect = np.sqrt(np.maximum(statistic - degrees, 0) * both / np.maximum(n * m, 1))
-    p_shape = chi2.sf(statistic, degrees)
+    p_shape = chdtrc(degrees, statistic)
     expected = rest_top * n / np.maximum(m, 1)
     if others.sum() >= SCATTER:
         ratio = np.log((top + 0.5) / (expected + 0.5)) ** 2
         chance = 1 / (top + 0.5) + n / np.maximum(m, 1) / (expected + 0.5)
-        wider = max(0.0, float(np.median((ratio - chance)[others]))) / chi2.median(1)
-        p_top = np.maximum(p_top, chi2.sf(ratio / (chance + wider), 1)) if wider else p_top
-        if width := float(np.median(effect[others] ** 2)) / chi2.median(1):
-            p_shape = np.maximum(p_shape, chi2.sf(effect**2 / width, 1))
+        wider = max(0.0, float(np.median((ratio - chance)[others]))) / median
+        p_top = np.maximum(p_top, chdtrc(1, ratio / (chance + wider))) if wider else p_top
+        if width := float(np.median(effect[others] ** 2)) / median:
+            p_shape = np.maximum(p_shape, chdtrc(1, effect**2 / width))
     return Compared(expected, p_top, effect, p_shape)
 
 

@@ -1,9 +1,12 @@
 """Where in a run scores are distributed otherwise than elsewhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from survey_scan import records
@@ -11,6 +14,7 @@ from survey_scan.engine import state
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 from survey_scan.ranking import drift as drifting
+from survey_scan.ranking import summary
 from survey_scan.views import parts
 
 #: Tiles up to which they are compared at the end of a scan: their counts take 15 kB each.
@@ -43,21 +47,41 @@ def drift(run: RunDirectory, by: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
     """
     _check(run, by)
     numbers = state.read_partitions(run)["partition"].tolist()
+    parts.check(run, numbers)
     return tables(count(run, numbers, ("tile", "seeing", *by)))
 
 
 def count(run: RunDirectory, partitions: Sequence[int], names: Sequence[str]) -> Counted:
-    """Count the logits of some partitions by ``tile``, ``seeing`` and columns of the targets."""
+    """Count the logits of some partitions by ``tile``, ``seeing`` and columns of the targets.
+
+    By the first two alone they are counted already where they were scored, but for partitions of an older run.
+    """
     seeing = {tile: label for tile, label in drifting.seeing(pd.read_parquet(run.tiles)).items() if label}
     found: Counted = {name: {} for name in names if name != "seeing" or seeing}
     columns = [name for name in names if name not in ("tile", "seeing")]
-    for part in parts.scored(run, ["tile", *columns], partitions):
+    others = partitions if columns else [p for p in partitions if not _counted(run, p, found, seeing)]
+    for part in parts.scored(run, ["tile", *columns], others):
         for name, total in found.items():
             group = part["tile"].map(seeing) if name == "seeing" else part[name]
             group = group.astype(object).where(group.notna(), "").astype(str)
             logit = part["logit"].where(group != "") if name in ("tile", "seeing") else part["logit"]
             add(total, drifting.count(logit, group))
     return found
+
+
+def _counted(run: RunDirectory, partition: int, found: Counted, seeing: Mapping[Any, str]) -> bool:
+    """Add what the footer of a score table counts; False if it does not."""
+    with pa.OSFile(str(run.scores(partition))) as file:
+        tiles = summary.counts(pq.ParquetFile(file, pre_buffer=False).metadata.metadata)
+    if tiles is None:
+        return False
+    for tile, bins, counts in tiles:
+        for name, total in found.items():
+            if group := seeing.get(tile) if name == "seeing" else tile:
+                if group not in total:
+                    total[group] = np.zeros(drifting.BINS, np.int64)
+                total[group][bins] += counts
+    return True
 
 
 def add(total: drifting.Counts, more: drifting.Counts) -> None:

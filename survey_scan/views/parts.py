@@ -12,6 +12,21 @@ from survey_scan.layout import RunDirectory
 from survey_scan.schema import Status
 
 
+def check(run: RunDirectory, partitions: Collection[int]) -> None:
+    """See that partitions are scored.
+
+    Raises
+    ------
+    RunError
+        If one is not.
+    """
+    lacking = sum(not run.record("scores", p).exists() for p in partitions)
+    if lacking:
+        raise RunError(
+            f"{run} lacks the scores of {lacking:,} of {len(partitions):,} partitions. Run 'survey_scan run' again with its config."
+        )
+
+
 def scored(
     run: RunDirectory, columns: Collection[str] = ("object_id",), partitions: Collection[int] | None = None
 ) -> Iterator[pd.DataFrame]:
@@ -25,11 +40,7 @@ def scored(
     """
     state.read_manifest(run)
     numbers = state.read_partitions(run)["partition"].tolist() if partitions is None else list(partitions)
-    lacking = sum(not run.record("scores", p).exists() for p in numbers)
-    if lacking:
-        raise RunError(
-            f"{run} lacks the scores of {lacking:,} of {len(numbers):,} partitions. Run 'survey_scan run' again with its config."
-        )
+    check(run, numbers)
     combination = state.combination(run, load(run.config_resolved))
     names = list(dict.fromkeys(["object_id", *columns]))
 

@@ -51,6 +51,6 @@ def lowest_of_highest(counts: Iterable[Mapping[str, int]], n: int) -> float:
     return -np.inf
 
 
-def reach(counts: Mapping[str, int], lowest: float) -> bool:
-    """Whether any of these logits may be as high as that edge of a bin."""
-    return any(EDGES[int(number) + 1] > lowest for number in counts)
+def reach(numbers: Iterable[str | int], lowest: float) -> bool:
+    """Whether any logit in bins of these numbers may be as high as that edge of a bin."""
+    return any(EDGES[int(number) + 1] > lowest for number in numbers)
