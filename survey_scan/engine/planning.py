@@ -7,7 +7,6 @@ between, each identifier is seen to occur once. Tasks leave files and return cou
 
 import secrets
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,9 @@ GROUP_ROWS, SHARE_ROWS = 500_000, 4_000_000
 
 #: Tiles whose headers one task reads for their corners.
 _HEADERS = 500
+
+#: Places that may wait until they are counted together.
+_PLACES = 1_000_000
 
 #: Told (pass, tasks done, tasks in all).
 Report = Callable[[str, int, int], None]
@@ -138,14 +140,15 @@ class _Planning:
         unique.refuse(
             {n: (plan_tasks.part(scratch, n), contents.slices[n].path) for n in spans}, repeated, flow.selected
         )
-        outside = sum(n for place, n in places.items() if place.outside and config.images.service is None)
+        on_tile = places["tile"] != ""
+        outside = int(places["n"][~on_tile].sum()) if config.images.service is None else 0
         if outside == flow.selected:
             located = corners if config.catalogue.tile_column is None else None
             locate.refuse_nowhere(outside, located, config.images.index or config.images.files)
-        names = [place.tile for place in places if not place.outside]
+        names = places["tile"][on_tile].tolist()
         if way == "bricks":
             corners = bricks.table(names)
-        seen = headers.look(config, sorted(names))
+        seen = headers.look(config, names)
         psf_bands = sorted({header.band for header in seen if header.psf is not None})
         written = self._pass_2(spans, plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit), psf_bands)
         return _finish(config, self.run, flow, outside, limit, corners, written, seen)
@@ -161,20 +164,22 @@ class _Planning:
         tables: list[pd.DataFrame] = list(self._do(calls))
         return pd.concat(tables).sort_values("tile", ignore_index=True)
 
-    def _pass_1(self, way: Way) -> tuple[CutFlow, Counter[Place], Spans]:
-        """Select and locate. What comes back is summed as it comes: every piece may touch every tile."""
+    def _pass_1(self, way: Way) -> tuple[CutFlow, pd.DataFrame, Spans]:
+        """Select and locate. What comes back is summed soon: every piece may touch every tile."""
         chosen, contents = self.config.selection, self.contents
         how = (self.config.catalogue, contents.types, chosen, self.scratch, way)
         calls = [("locate", n, plan_tasks.locate_slice, (piece, n, *how)) for n, piece in enumerate(contents.slices)]
         flow = CutFlow.empty(chosen)
-        places: Counter[Place] = Counter()
+        places: list[pd.DataFrame] = []
         spans: Spans = {}
         for piece in self._do(calls):
             flow += piece.flow
-            places.update(piece.places)
-            if piece.places:
-                spans[piece.number] = min(piece.places), max(piece.places)
-        return flow, places, spans
+            places.append(piece.places)
+            if len(piece.places):
+                spans[piece.number] = plan.place(piece.places, 0), plan.place(piece.places, -1)
+            if sum(map(len, places[1:])) > max(_PLACES, 2 * len(places[0])):
+                places = [plan.together(places)]
+        return flow, plan.together(places), spans
 
     def _pass_2(self, spans: Spans, groups: list[Group], psf_bands: list[str]) -> list[Written]:
         calls = []
