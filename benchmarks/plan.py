@@ -3,22 +3,22 @@
     python benchmarks/plan.py [--targets N ...] [--orders sky|shuffled ...] [--index table|bricks] [--density N]
                               [--workers N] [--memory SIZE] [--repeats N] [--naive N] [--folder FOLDER] [--keep]
 
-For each number of targets a field of the Legacy Surveys' bricks, as many as make ``--density`` targets a brick, twice as wide as
-high; each brick's file has a header and a hole instead of pixels. The catalogue is FITS of a million rows a file, 20 per cent more
-rows than targets, of which a colour cut leaves the targets; a file holds a box of the sky, as the Legacy Surveys' sweeps do, in no order
-(``sky``), or a part of the whole field (``shuffled``: each piece of the catalogue touches every tile). Tiles come from a table of the
-field's bricks (``--index table``, which goes for any survey) or by arithmetic. All is made in a temporary folder and removed: some
-200 bytes a target. The plan is ``planning.make_plan`` with a scheduler and workers in processes of their own, each worker with
-``--memory``.
+For each number of targets a field of the Legacy Surveys' bricks, as many as make ``--density`` targets a brick, twice as wide
+as high; each brick's file has a header and a hole instead of pixels. The catalogue is FITS of a million rows a file, 20 per cent
+more rows than targets, of which a colour cut leaves the targets; a file holds a box of the sky, as the Legacy Surveys' sweeps do,
+in no order (``sky``), or a part of the whole field (``shuffled``: each piece of the catalogue touches every tile). Tiles come from
+a table of the field's bricks (``--index table``, which goes for any survey) or by arithmetic. All is made in a temporary folder
+and removed: some 200 bytes a target. The plan is ``planning.make_plan`` with a scheduler and workers in processes of their own,
+each worker with ``--memory``.
 
 * ``us_a_target``: processor time of all of them together, in microseconds, the median of ``--repeats``; ``by_process`` and
   ``by_part`` (of the workers' tasks) divide it. ``large_over_small``: that of the most targets over that of the least.
 * ``peak_mb``: most resident memory of a worker, the driver and the scheduler, from the kernel.
 * ``scratch``: most bytes a target and most files in the plan's scratch folder.
 * ``limit_us``: reading the catalogue's rows and writing the same target tables alone, in this process, for the fewest targets.
-* ``peer_us``: two plain ways for ``--naive`` targets, which read each header once: ``per_row`` finds the tile of one object after the
-  other by comparing it with all tile edges, and its pixel with astropy; ``per_tile`` goes through the tiles (a sample; the figure is
-  for all) and asks astropy which objects lie on each.
+* ``peer_us``: two plain ways for ``--naive`` targets, which read each header once: ``per_row`` finds the tile of one object after
+  the other by comparing it with all tile edges, and its pixel with astropy; ``per_tile`` goes through the tiles (a sample; the
+  figure is for all) and asks astropy which objects lie on each.
 
 Prints JSON.
 """
@@ -41,7 +41,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fitsio
 import kept
@@ -405,15 +406,17 @@ def main() -> None:
 
 def summary(found: dict[str, list[dict[str, Any]]], alone: dict[str, Any], options: Any) -> dict[str, Any]:
     """All runs together."""
+    from dask.utils import parse_bytes
+
     counts = [one["targets"] for one in next(iter(found.values()))]
     curve = [{"n": n} | {order: runs[i]["us_a_target"] for order, runs in found.items()} for i, n in enumerate(counts)]
     over = {order: round(runs[-1]["us_a_target"] / runs[0]["us_a_target"], 2) for order, runs in found.items()}
-    peaks = {
-        kind: max(one["peak_mb"][kind] for runs in found.values() for one in runs)
-        for kind in ("worker", "driver", "scheduler")
-    }
-    from dask.utils import parse_bytes
-
+    every = [one for runs in found.values() for one in runs]
+    peaks = {kind: max(one["peak_mb"][kind] for one in every) for kind in ("worker", "driver", "scheduler")}
+    memory = [
+        {"n": n} | {f"{kind} {order}": runs[i]["peak_mb"][kind] for order, runs in found.items() for kind in peaks}
+        for i, n in enumerate(counts)
+    ]
     allowed = round(parse_bytes(options.memory) / 2**20)
     first = next(iter(found.values()))[0]
     return {
@@ -424,7 +427,7 @@ def summary(found: dict[str, list[dict[str, Any]]], alone: dict[str, Any], optio
         },
         "curve": curve,
         "large_over_small": over,
-        "peak_mb": peaks,
+        "peak_mb": memory,
         **alone,
         "over_limit": round(first["us_a_target"] / alone["limit_us"], 1),
         "faster_than_peer": {

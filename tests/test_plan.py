@@ -1,5 +1,7 @@
 """The pure functions of the plan."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,6 +109,16 @@ def test_groups_read_back_every_row_once(tmp_path, rows, pieces):
     outside = together.iloc[len(inside) :]
     zone = plan.zones(outside["ra"].to_numpy(), outside["dec"].to_numpy())
     assert (np.lexsort((outside["object_id"], zone)) == np.arange(len(outside))).all()
+
+
+def test_a_group_holds_no_located_file(tmp_path):
+    """What is mapped counts as the worker's memory: of 240 files it was more than that of the rows."""
+    part, places = plan.located(selected(1000), np.array(["A", "B"] * 500))
+    plan.write_located(part, tmp_path / "p.arrow")
+    group = plan.groups(places, 256, 256, None)[0]
+    read = plan.read_group([tmp_path / "p.arrow"], group)
+    assert (read["tile"] == "A").all() and len(read) == 500
+    assert "p.arrow" not in Path("/proc/self/maps").read_text()
 
 
 def test_rows_that_went_missing_are_noticed(tmp_path):

@@ -18,7 +18,7 @@ import pandas as pd
 from survey_scan import catalogue, plan, records, selection
 from survey_scan.catalogue import Contents
 from survey_scan.config import Config
-from survey_scan.engine import headers, plan_tasks
+from survey_scan.engine import headers, memory, plan_tasks
 from survey_scan.engine.plan_tasks import Way, Written
 from survey_scan.errors import CatalogueError, ImageError, ResourceError
 from survey_scan.imaging import bricks
@@ -31,7 +31,7 @@ from survey_scan.selection import CutFlow
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Targets one task of pass 2 handles, and identifiers one task compares.
+#: Targets one task of pass 2 handles (fewer with fewer ``catalogue.rows_per_task``), and identifiers one task compares.
 GROUP_ROWS, SHARE_ROWS = 500_000, 4_000_000
 
 #: Tiles whose headers one task reads for their corners.
@@ -127,6 +127,9 @@ class _Planning:
         if way == "tiles" and (config.catalogue.tile_column is None or config.images.index is not None):
             corners = self._corners()
             corners.to_parquet(scratch / plan_tasks.TILES)
+        columns, tiles = catalogue.empty(config.catalogue, contents), 0 if corners is None else len(corners)
+        if self.client is not None:
+            memory.check_pieces(config, contents.slices, columns, tiles, self.client)
         flow, places, spans = self._pass_1(way)
         if contents.rows not in (None, flow.total):
             raise CatalogueError(
@@ -150,7 +153,12 @@ class _Planning:
             corners = bricks.table(names)
         seen = headers.look(config, names)
         psf_bands = sorted({header.band for header in seen if header.psf is not None})
-        written = self._pass_2(spans, plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit), psf_bands)
+        rows = min(GROUP_ROWS, config.catalogue.rows_per_task)
+        groups = plan.groups(places, config.cutouts.partition, rows, limit)
+        if self.client is not None:
+            largest = max(groups, key=lambda group: group.rows)
+            memory.check_groups(config, largest.rows, largest.first.tile, columns, tiles, self.client)
+        written = self._pass_2(spans, groups, psf_bands)
         return _finish(config, self.run, flow, outside, limit, corners, written, seen)
 
     def _corners(self) -> pd.DataFrame:

@@ -92,22 +92,22 @@ def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, p
         frame[name] = frame[name].astype("str")  # Dask has made them another kind of string
     frame.insert(3, "tile", names)
     frame.insert(4, ZONE, zone)
-    codes, labels = pd.factorize(frame["tile"], sort=True)
+    codes = pd.factorize(frame["tile"], sort=True)[0]
     order = np.lexsort((zone, codes, outside))
     keys = np.stack([outside, codes, zone])[:, order]
     new = np.ones(len(order), bool)
     new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     first = np.flatnonzero(new)
     frame = frame.iloc[order].reset_index(drop=True)
-    places = frame.iloc[first][["tile", ZONE]].set_axis(["tile", "zone"], axis=1).reset_index(drop=True)
+    places = frame.iloc[first][["tile", ZONE]].rename(columns={ZONE: "zone"}).reset_index(drop=True)
     return frame, places.assign(n=np.diff(first, append=len(order)))
 
 
 def together(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Places of several pieces of the catalogue, as :func:`located` counts them: each once, in their order."""
-    counts = pd.concat(parts).groupby(["tile", "zone"], as_index=False)["n"].sum()
+    counts = pd.concat(parts).groupby(["tile", "zone"])[["n"]].sum().reset_index()
     outside = (counts["tile"] == "").to_numpy()
-    return pd.concat([counts[~outside], counts[outside]], ignore_index=True)
+    return pd.concat([counts.loc[~outside], counts.loc[outside]], ignore_index=True)
 
 
 def place(places: pd.DataFrame, i: int) -> Place:
@@ -165,24 +165,27 @@ def groups(places: pd.DataFrame, partition: int, rows: int, limit: int | None) -
 
 def read_group(paths: list[Path], group: Group) -> pd.DataFrame:
     """The rows of a group's places from all located files, in no particular order."""
-    parts = []
-    for path in paths:
-        with pa.memory_map(str(path)) as file:
-            table = pa.ipc.open_file(file).read_all()
-        tile, zone = table["tile"], table[ZONE]
-
-        def at(i: int, tile: Any = tile, zone: Any = zone) -> Place:
-            name = tile[i].as_py()
-            return Place(not name, name, zone[i].as_py())
-
-        start = bisect_left(range(len(table)), group.first, key=at)
-        parts.append(table.slice(start, bisect_right(range(len(table)), group.last, lo=start, key=at) - start))
-    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    frame: pd.DataFrame = pa.concat_tables([_between(path, group.first, group.last) for path in paths]).to_pandas()
     if len(frame) != group.rows:
         raise RuntimeError(
             f"located files hold {len(frame)} rows from {group.first} to {group.last}; pass 1 counted {group.rows}"
         )
     return frame
+
+
+def _between(path: Path, first: Place, last: Place) -> pa.Table:
+    """The rows of a located file from one place to another, as a copy: what is mapped counts as the process's memory."""
+    with pa.memory_map(str(path)) as file:
+        table = pa.ipc.open_file(file).read_all()
+        tile, zone = table["tile"], table[ZONE]
+
+        def place_at(i: int) -> Place:
+            name = tile[i].as_py()
+            return Place(not name, name, zone[i].as_py())
+
+        start = bisect_left(range(len(table)), first, key=place_at)
+        stop = bisect_right(range(len(table)), last, lo=start, key=place_at)
+        return table.take(pa.array(np.arange(start, stop)))
 
 
 def order(frame: pd.DataFrame) -> pd.DataFrame:
