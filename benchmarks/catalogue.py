@@ -1,18 +1,21 @@
-"""Rows a second from a catalogue to the selected objects: this program against reading the table with astropy and cutting it.
+"""From a catalogue to the selected objects: this program, astropy, which reads the table whole and cuts it, and the bytes alone.
 
-    python benchmarks/catalogue.py [--rows N] [--repeats N] [--rows-per-file N] [--parquet] [--folder FOLDER] [--workers N]
+    python benchmarks/catalogue.py [--rows N ...] [--rows-per-file N] [--repeats N] [--workers N] [--folder FOLDER] [--keep]
 
-The table is laid out as a sweep of the Legacy Surveys' DR10: 130 columns, 503 bytes a row, one FITS file (or one for each
-``--rows-per-file``; and the same as Parquet with ``--parquet``, by row groups of 100,000). The cut is that of ``selection:
-{paper: storfer2024}`` under ``survey: legacy-dr10-south``, as a scan makes it: 22 of the columns are read, all magnitudes are
-made. Each way runs in a process of its own, whose peak resident memory is read at its end, after one pass over the files
-(so that they come from the page cache as far as it holds them):
+The table is laid out as the sweeps of the Legacy Surveys' DR10: 130 columns, 503 bytes a row, in FITS files of ``--rows-per-file``
+rows, and the same as Parquet by row groups of 100,000. The cut is that of ``selection: {paper: storfer2024}`` under ``survey:
+legacy-dr10-south``, as a scan makes it: 22 of the columns are read, all magnitudes are made. Each way runs in a process of its own,
+whose peak resident memory is read at its end, after one pass over the files (so that they come from the page cache as far as it
+holds them); all ways in turn, ``--repeats`` times:
 
-* ``astropy``: ``Table.read`` of each file whole, then the same cut in numpy;
-* ``ours, one process``: :func:`survey_scan.catalogue.read_rows` and :func:`survey_scan.selection.select_rows`, slice after slice;
-* ``ours, workers``: the same as tasks of a local Dask cluster, as the first pass of a plan submits them.
+* ``astropy``, the peer: ``Table.read`` of each FITS file whole, then the same cut in numpy;
+* ``fits``, ``parquet``: :func:`survey_scan.catalogue.read_rows` and :func:`survey_scan.selection.select_rows`, slice after slice;
+* ``fits bytes``, ``parquet bytes``, the limits: reading the bytes in which the 22 columns stand, and nothing else: all of a FITS
+  file, as rows stand one after the other; of Parquet the columns' chunks. ``parquet decoded``: the columns with pyarrow, no cut;
+* ``fits workers``, for the most rows: the same as tasks of a local Dask cluster, as the first pass of a plan submits them.
 
-Prints JSON; all ways must select the same rows.
+Prints JSON, kept as ``select``; ``curve`` has microseconds of processor time a row, the medians. All ways must select the same
+rows.
 """
 
 import argparse
@@ -31,6 +34,9 @@ import fitsio
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent))
+
+import kept
 
 from survey_scan import catalogue, selection
 from survey_scan.config import Catalogue, Config, Selection
@@ -39,6 +45,9 @@ from survey_scan.selection import CutFlow
 
 BLOCK = 100_000
 OPTICAL, WISE = ("G", "R", "I", "Z"), ("W1", "W2", "W3", "W4")
+#: Columns that are needed.
+USED = ["RELEASE", "BRICKID", "OBJID", "BRICKNAME", "TYPE", "RA", "DEC", "MASKBITS", "EBV"]
+USED += [f"{name}_{band}" for name in ("FLUX", "MW_TRANSMISSION", "NOBS") for band in OPTICAL]
 TYPES = np.array([b"PSF", b"REX", b"EXP", b"DEV", b"SER"])
 
 
@@ -100,7 +109,7 @@ def block(rng: np.random.Generator, first: int, n: int) -> Any:
     return table
 
 
-def make(folder: Path, rows: int, per_file: int, parquet: bool) -> None:
+def make(folder: Path, rows: int, per_file: int) -> None:
     """Write the table in pieces."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -117,10 +126,9 @@ def make(folder: Path, rows: int, per_file: int, parquet: bool) -> None:
                     file.write(piece, extname="SWEEP")
                 else:
                     file[1].append(piece)
-                if parquet:
-                    table = pa.table({n: arrow(piece[n]) for n in piece.dtype.names or ()})
-                    writer = writer or pq.ParquetWriter(f"{stem}.parquet", table.schema, compression="zstd")
-                    writer.write_table(table)
+                table = pa.table({n: arrow(piece[n]) for n in piece.dtype.names or ()})
+                writer = writer or pq.ParquetWriter(f"{stem}.parquet", table.schema, compression="zstd")
+                writer.write_table(table)
         if writer is not None:
             writer.close()
 
@@ -153,8 +161,6 @@ def astropy(folder: Path) -> dict[str, Any]:
     touch(paths)
     began, began_cpu = time.perf_counter(), time.process_time()
     rows, selected = 0, 0
-    used = ["RELEASE", "BRICKID", "OBJID", "BRICKNAME", "TYPE", "RA", "DEC", "MASKBITS", "EBV"]
-    used += [f"{name}_{band}" for name in ("FLUX", "MW_TRANSMISSION", "NOBS") for band in OPTICAL]
     for path in paths:
         table = Table.read(path, hdu=1)
         magnitude = {}
@@ -166,9 +172,52 @@ def astropy(folder: Path) -> dict[str, Any]:
         keep = (np.abs(table["DEC"]) <= 90) & np.isfinite(table["RA"])
         keep &= (kind == b"SER") | (kind == b"DEV") | (kind == b"REX") | (kind == b"EXP")
         keep &= (magnitude["Z"] < 20) & (table["NOBS_G"] >= 3) & (table["NOBS_R"] >= 3) & (table["NOBS_Z"] >= 3)
-        chosen = {name: np.asarray(table[name])[keep] for name in used}
+        chosen = {name: np.asarray(table[name])[keep] for name in USED}
         rows, selected = rows + len(table), selected + len(chosen["RA"])
     return result(rows, selected, time.perf_counter() - began, time.process_time() - began_cpu)
+
+
+def fits_bytes(folder: Path) -> dict[str, Any]:
+    """All bytes of the FITS files."""
+    paths = sorted(folder.glob("sweep-*.fits"))
+    touch(paths)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    touch(paths)
+    took = time.perf_counter() - began, time.process_time() - began_cpu
+    return result(sum(path.stat().st_size // np.dtype(columns()).itemsize for path in paths), None, *took)
+
+
+def parquet_bytes(folder: Path) -> dict[str, Any]:
+    """The bytes of the columns' chunks in the Parquet files."""
+    import pyarrow.parquet as pq
+
+    paths, rows = sorted(folder.glob("sweep-*.parquet")), 0
+    touch(paths)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    for path in paths:
+        meta = pq.read_metadata(path)
+        rows += meta.num_rows
+        with path.open("rb", buffering=0) as file:
+            for i in range(meta.num_row_groups):
+                for chunk in map(meta.row_group(i).column, range(meta.num_columns)):
+                    if chunk.path_in_schema in USED:
+                        file.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+                        file.read(chunk.total_compressed_size)
+    return result(rows, None, time.perf_counter() - began, time.process_time() - began_cpu)
+
+
+def parquet_decoded(folder: Path) -> dict[str, Any]:
+    """The columns of one row group after the other."""
+    import pyarrow.parquet as pq
+
+    paths, rows = sorted(folder.glob("sweep-*.parquet")), 0
+    touch(paths)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for i in range(file.num_row_groups):
+                rows += len(file.read_row_group(i, columns=USED, use_threads=False))
+    return result(rows, None, time.perf_counter() - began, time.process_time() - began_cpu)
 
 
 def one_process(folder: Path, suffix: str) -> dict[str, Any]:
@@ -242,11 +291,11 @@ def touch(paths: list[Path]) -> None:
                 pass
 
 
-def result(rows: int, selected: int, wall: float, cpu: float) -> dict[str, Any]:
+def result(rows: int, selected: int | None, wall: float, cpu: float) -> dict[str, Any]:
     """One way's figures."""
     return {
         "rows": rows, "selected": selected, "wall_s": round(wall, 2), "cpu_s": round(cpu, 2),
-        "rows_per_s": round(rows / wall), "rows_per_cpu_s": round(rows / cpu), "peak_mb": round(peak_mb()),
+        "us_a_row": round(cpu / rows * 1e6, 4), "peak_mb": round(peak_mb()),
     }  # fmt: skip
 
 
@@ -259,55 +308,79 @@ def apart(way: str, folder: Path, *more: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make the table, take each way, compare."""
+    """Make the tables, take each way, compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rows-per-file", type=int, help="instead of one file")
+    parser.add_argument("--rows", type=lambda text: int(float(text)), nargs="+", default=[10**5, 10**6, 10**7])
+    parser.add_argument("--rows-per-file", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=1, help="the quickest of each way counts")
-    parser.add_argument("--parquet", action="store_true")
-    parser.add_argument("--folder", type=Path, help="keep the table there, and use one that is there already")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="for temporary folders")
     parser.add_argument("--way", help=argparse.SUPPRESS)
+    kept.option(parser)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    one: dict[str, Callable[[], dict[str, Any]]] = {
+        "astropy": lambda: astropy(options.folder),
+        "fits": lambda: one_process(options.folder, "fits"),
+        "fits bytes": lambda: fits_bytes(options.folder),
+        "parquet": lambda: one_process(options.folder, "parquet"),
+        "parquet bytes": lambda: parquet_bytes(options.folder),
+        "parquet decoded": lambda: parquet_decoded(options.folder),
+        "fits workers": lambda: workers(options.folder, "fits", options.workers),
+    }
     if options.way:
-        one: dict[str, Callable[[], dict[str, Any]]] = {
-            "astropy": lambda: astropy(options.folder),
-            "one fits": lambda: one_process(options.folder, "fits"),
-            "workers fits": lambda: workers(options.folder, "fits", options.workers),
-            "one parquet": lambda: one_process(options.folder, "parquet"),
-            "workers parquet": lambda: workers(options.folder, "parquet", options.workers),
-        }
         print(json.dumps(one[options.way]()))
         return
-    with tempfile.TemporaryDirectory(prefix="survey_scan-catalogue-") as name:
-        folder = options.folder or Path(name)
-        folder.mkdir(exist_ok=True)
-        suffixes = ["fits", "parquet"] if options.parquet else ["fits"]
-        if not all(list(folder.glob(f"*.{suffix}")) for suffix in suffixes):
-            make(folder, options.rows, options.rows_per_file or options.rows, options.parquet)
-        size = sum(path.stat().st_size for path in folder.glob("*.fits"))
-        ways: dict[str, tuple[str, ...]] = {"astropy": ("astropy",)}
-        for suffix in suffixes:
-            ways[f"ours, one process, {suffix}"] = (f"one {suffix}",)
-            ways[f"ours, workers, {suffix}"] = (f"workers {suffix}", "--workers", str(options.workers))
-        found: dict[str, dict[str, Any]] = {}
-        for _ in range(options.repeats):  # one way after the other, so that a busy minute is not one way's alone
-            for way, (word, *more) in ways.items():
-                once = apart(word, folder, *more)
-                if way not in found or once["wall_s"] < found[way]["wall_s"]:
-                    found[way] = once
-    plain = found["astropy"]
-    ratios = {
-        way: {unit: round(f[f"rows_per_{unit}"] / plain[f"rows_per_{unit}"], 1) for unit in ("s", "cpu_s")}
-        for way, f in found.items()
-        if way != "astropy"
+    found: dict[int, dict[str, list[dict[str, Any]]]] = {}
+    for rows in sorted(options.rows):
+        with tempfile.TemporaryDirectory(prefix="survey_scan-catalogue-", dir=options.folder) as name:
+            make(Path(name), rows, options.rows_per_file)
+            ways = [way for way in one if way != "fits workers" or rows == max(options.rows)]
+            found[rows] = {way: [] for way in ways}
+            for _ in range(options.repeats):  # one way after the other, so that a busy minute is not one way's alone
+                for way in ways:
+                    found[rows][way].append(apart(way, Path(name), "--workers", str(options.workers)))
+    kept.tell("select", summary(found), options.keep)
+
+
+def summary(found: dict[int, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
+    """All runs together."""
+
+    def medians(unit: str) -> list[dict[str, Any]]:
+        return [
+            {"n": rows} | {way: round(float(np.median([one[unit] for one in runs])), 3) for way, runs in ways.items()}
+            for rows, ways in found.items()
+        ]
+
+    curve, peaks = medians("us_a_row"), medians("peak_mb")
+    least, most = curve[0], curve[-1]
+    selected = {
+        rows: {one["selected"] for runs in ways.values() for one in runs} - {None} for rows, ways in found.items()
     }
-    same = {f["selected"] for f in found.values() if f["rows"] == plain["rows"]}
-    facts = {"columns": len(columns()), "bytes_per_row": np.dtype(columns()).itemsize, "gb": round(size / 1e9, 2)}
-    print(
-        json.dumps({"table": facts, "ways": found, "over astropy": ratios, "same selected": len(same) == 1}, indent=1)
-    )
+    ratios = {
+        "faster than astropy": {
+            way: round(most["astropy"] / most[way], 1) for way in most if way in ("fits", "parquet", "fits workers")
+        },
+        "over the bytes alone": {way: round(most[way] / most[f"{way} bytes"], 1) for way in ("fits", "parquet")},
+        "over decoding": {"parquet": round(most["parquet"] / most["parquet decoded"], 2)},
+        "most rows over fewest, a row": {
+            way: round(most[way] / least[way], 2) for way in ("astropy", "fits", "parquet")
+        },
+    }
+    return {
+        "wanted": {
+            "faster than astropy, at least 10": ratios["faster than astropy"]["fits"],
+            "memory with the most rows over that with a tenth, at most 1.1": {
+                way: round(peaks[-1][way] / peaks[-2:][0][way], 2) for way in ("fits", "parquet")
+            },
+        },
+        "table": {"columns": len(columns()), "read": len(USED), "bytes_per_row": np.dtype(columns()).itemsize},
+        "curve": curve,
+        "peak_mb": peaks,
+        "ratios": ratios,
+        "same_selected": all(len(counts) == 1 for counts in selected.values()),
+        "selected": {str(rows): max(counts) for rows, counts in selected.items()},
+    }
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The pure functions of the plan."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,17 +31,15 @@ def test_located_rows_are_sorted_by_place_and_counted():
     assert rows["tile"].tolist() == ["A", "B", "B", "", "", ""]
     assert rows[plan.ZONE].tolist() == [0, 0, 0, 0, 359, 90 * 360 + 1]
     assert rows["object_id"].tolist() == frame["object_id"].iloc[[4, 2, 5, 0, 1, 3]].tolist()
-    assert places == {
-        Place(False, "A", 0): 1,
-        Place(False, "B", 0): 2,
-        Place(True, "", 0): 1,
-        Place(True, "", 359): 1,
-        Place(True, "", 90 * 360 + 1): 1,
+    assert places.to_dict("list") == {
+        "tile": ["A", "B", "", "", ""],
+        "zone": [0, 0, 0, 359, 90 * 360 + 1],
+        "n": [1, 2, 1, 1, 1],
     }
     assert list(rows.columns) == ["object_id", "ra", "dec", "tile", plan.ZONE, "mag"]
     rows, places = plan.located(frame.iloc[:0], np.array([], str))
     assert len(rows) == 0
-    assert places == {}
+    assert places.to_dict("list") == {"tile": [], "zone": [], "n": []}
 
 
 def test_zones_of_the_ends_of_the_sky():
@@ -57,11 +57,20 @@ PLACES = st.dictionaries(
 )
 
 
+def table(places):
+    """As :func:`plan.located` counts them."""
+    columns = {"tile": pd.Series([place.tile for place in places], dtype="str")}
+    return pd.DataFrame(columns | {"zone": [place.zone for place in places], "n": list(places.values())})
+
+
 @settings(max_examples=200, deadline=None)
 @given(PLACES, st.sampled_from([256, 512]), st.integers(1, 3000), st.one_of(st.none(), st.integers(1, 4000)))
 def test_groups_divide_the_plan(places, partition, rows, limit):
     total = min(sum(places.values()), limit or 10**9)
-    found = plan.groups(places, partition, rows, limit)
+    counts = table(places)
+    mixed = plan.together([counts.iloc[::2], counts.iloc[1::2].assign(n=0), counts.iloc[1::2]])
+    assert [plan.place(mixed, i) for i in range(len(mixed))] == sorted(places)
+    found = plan.groups(mixed, partition, rows, limit)
     assert [g.start for g in found] == [0, *(g.stop for g in found[:-1])]
     assert found[-1].stop == total
     assert all(g.start == g.partition * partition for g in found)
@@ -75,20 +84,18 @@ def test_groups_divide_the_plan(places, partition, rows, limit):
 
 @pytest.mark.parametrize("rows", [256, 600, 10_000])
 @pytest.mark.parametrize("pieces", [1, 5])
-def test_groups_read_back_every_row_once(tmp_path, monkeypatch, rows, pieces):
-    monkeypatch.setattr(plan, "_LOCATED_ROWS", 64)
+def test_groups_read_back_every_row_once(tmp_path, rows, pieces):
     frame = selected(3000)
     rng = np.random.default_rng(1)
     tile = rng.choice(["", "A", "B", "C", "D", "é"], 3000)
-    places, paths = {}, []
+    places, paths = [], []
     for i in range(pieces):
         part, counts = plan.located(frame.iloc[i::pieces], tile[i::pieces])
-        paths.append(tmp_path / f"part-{i}.parquet")
+        paths.append(tmp_path / f"part-{i}.arrow")
         plan.write_located(part, paths[-1])
-        for place, n in counts.items():
-            places[place] = places.get(place, 0) + n
+        places.append(counts)
     result = []
-    for group in plan.groups(places, 256, rows, None):
+    for group in plan.groups(plan.together(places), 256, rows, None):
         part = plan.read_group(paths, group)
         known = part["tile"] != ""
         part = plan.order(part.assign(x=part["ra"].where(known), y=part["dec"].where(known)))
@@ -104,12 +111,22 @@ def test_groups_read_back_every_row_once(tmp_path, monkeypatch, rows, pieces):
     assert (np.lexsort((outside["object_id"], zone)) == np.arange(len(outside))).all()
 
 
+def test_a_group_holds_no_located_file(tmp_path):
+    """What is mapped counts as the worker's memory: of 240 files it was more than that of the rows."""
+    part, places = plan.located(selected(1000), np.array(["A", "B"] * 500))
+    plan.write_located(part, tmp_path / "p.arrow")
+    group = plan.groups(places, 256, 256, None)[0]
+    read = plan.read_group([tmp_path / "p.arrow"], group)
+    assert (read["tile"] == "A").all() and len(read) == 500
+    assert "p.arrow" not in Path("/proc/self/maps").read_text()
+
+
 def test_rows_that_went_missing_are_noticed(tmp_path):
     part, places = plan.located(selected(10), np.array(["A"] * 10))
-    plan.write_located(part.iloc[:9], tmp_path / "p.parquet")
+    plan.write_located(part.iloc[:9], tmp_path / "p.arrow")
     group = plan.groups(places, 256, 256, None)[0]
     with pytest.raises(RuntimeError, match=r"hold 9 rows .* pass 1 counted 10"):
-        plan.read_group([tmp_path / "p.parquet"], group)
+        plan.read_group([tmp_path / "p.arrow"], group)
 
 
 @pytest.mark.parametrize("ids", ["number", "text"])
@@ -181,7 +198,7 @@ def test_lines_of_partitions_csv():
 
 
 def test_a_group_says_where_it_stands():
-    places = {Place(False, "A", 0): 300, Place(False, "B", 0): 300, Place(True, "", 5): 10}
+    places = table({Place(False, "A", 0): 300, Place(False, "B", 0): 300, Place(True, "", 5): 10})
     assert plan.groups(places, 256, 256, None)[1:] == [
         Group(1, 256, 512, Place(False, "A", 0), Place(False, "B", 0), 256, 600),
         Group(2, 512, 610, Place(False, "B", 0), Place(True, "", 5), 212, 310),

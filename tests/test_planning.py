@@ -13,8 +13,9 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from survey_scan import catalogue
 from survey_scan.config import Catalogue, Config, Cutouts, Images, Model, Run, Selection
-from survey_scan.engine import planning
+from survey_scan.engine import memory, planning
 from survey_scan.errors import CatalogueError, ImageError, ResourceError, SelectionError
 from survey_scan.layout import RunDirectory
 from survey_scan.plan import targets_digest
@@ -318,13 +319,54 @@ def test_rows_that_came_or_went_are_noticed(sky, tmp_path, monkeypatch):
     )
 
 
+def workers_of(memory: int | None, **more) -> SimpleNamespace:
+    """A client of one worker."""
+    workers = {"one": {"memory_limit": memory, "nthreads": 1, "resources": {}}}
+    return SimpleNamespace(scheduler_info=lambda n_workers: {"workers": workers}, **more)
+
+
+@pytest.mark.parametrize("rows_per_task", [2_000_000, 1_000_000])
+def test_a_plan_that_does_not_fit_is_refused_before_it_starts(sky, tmp_path, monkeypatch, rows_per_task):
+    contents = planning.catalogue.survey(config(sky).catalogue)
+    large = (catalogue.Slice("/s/cat.parquet", 0, 2_000_000),)
+    monkeypatch.setattr(planning.catalogue, "survey", lambda _: replace(contents, slices=large))
+    client = workers_of(2**30)  # which fails if it is asked for more than its workers
+    text = refused(
+        ResourceError, config(sky, rows_per_task=rows_per_task), RunDirectory(tmp_path / "run"), client=client
+    )
+    ways = "Lower catalogue.rows_per_task"
+    if rows_per_task < 2_000_000:
+        ways = "Write /s/cat.parquet anew with smaller row groups, which are read whole"
+    assert text == (
+        "the plan needs 1.4 GiB a worker (an idle worker 0.3 GiB, 2,000,000 rows at a time 1.1 GiB, 9 tiles 0.0 GiB) but a "
+        f"worker has 1.0 GiB. {ways}, have fewer workers (resources.workers, or the profile), or give them more memory "
+        "(resources.memory, or the profile)."
+    )
+
+
+def test_a_tile_of_too_many_targets_is_refused(sky):
+    asked, columns = (
+        config(sky),
+        planning.catalogue.empty(config(sky).catalogue, planning.catalogue.survey(config(sky).catalogue)),
+    )
+    memory.check_groups(asked, 500_000, "T00", columns, 0, workers_of(2**30))
+    memory.check_groups(asked, 10**9, "T00", columns, 0, workers_of(None))
+    with pytest.raises(ResourceError) as caught:
+        memory.check_groups(asked, 5_000_000, "T00", columns, 9, workers_of(2**30))
+    assert str(caught.value) == (
+        "the plan needs 2.3 GiB a worker (an idle worker 0.3 GiB, 5,000,000 targets at a time 1.9 GiB, 9 tiles 0.0 GiB) but a "
+        "worker has 1.0 GiB. Targets of a tile are sorted together, here those of T00: keep fewer columns (selection.keep), have "
+        "fewer workers (resources.workers, or the profile), or give them more memory (resources.memory, or the profile)."
+    )
+
+
 def test_a_task_that_kills_its_worker(sky, tmp_path, monkeypatch):
     def as_completed(futures):
         yield from ()
         raise distributed.KilledWorker("locate-00003", None, 3)
 
     monkeypatch.setattr(distributed, "as_completed", as_completed)
-    client = SimpleNamespace(compute=lambda tasks, retries: tasks, cancel=lambda futures: None)
+    client = workers_of(None, compute=lambda tasks, retries: tasks, cancel=lambda futures: None)
     assert refused(ResourceError, config(sky), RunDirectory(tmp_path), client=client) == (
         "plan: the task locate-00003 killed its worker again and again, as it does where memory is short. Raise "
         "resources.memory, have fewer resources.workers, or lower catalogue.rows_per_task."

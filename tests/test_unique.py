@@ -13,9 +13,9 @@ from survey_scan.plan import unique
 def write(folder, *pieces, dtype=None):
     paths = []
     for i, ids in enumerate(pieces):
-        paths.append(folder / f"part-{i}.parquet")
+        paths.append(folder / f"part-{i}.arrow")
         series = pd.Series(ids, dtype=dtype or ("str" if ids and isinstance(ids[0], str) else "int64"))
-        series.to_frame("object_id").to_parquet(paths[-1])
+        series.to_frame("object_id").to_feather(paths[-1])
         unique.write_hashes(series, paths[-1])
     return paths
 

@@ -1,9 +1,13 @@
-"""Projected memory of a worker at each stage, and the refusal of a scan that would not fit."""
+"""Projected memory of a worker at each stage, and the refusal of a plan or a scan that would not fit."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from survey_scan import records
+from survey_scan.catalogue import Slice
+from survey_scan.catalogue.files import file_format
 from survey_scan.cluster import pools
 from survey_scan.config import Config
 from survey_scan.cutouts import projected_bytes
@@ -18,6 +22,95 @@ if TYPE_CHECKING:
 #: What a worker holds before it does anything: Python, Dask, pandas, astropy, zarr (peak_mem of the records of an
 #: empty partition is a little less).
 IDLE_BYTES = 350 * 2**20
+
+#: Bytes that a task of a plan holds at most, as measured: of each row that it selects, so often those of its columns, and so many
+#: more; the same of each target that it sorts; of each tile, while the polygons are made.
+_SELECTED, _SORTED, _TILE = (6, 90), (4, 100), 800
+#: Bytes of a text in a table, about.
+_TEXT = 24
+_ALWAYS = ("object_id", "ra", "dec")
+
+
+def check_pieces(config: Config, pieces: Iterable[Slice], columns: pd.DataFrame, tiles: int, client: "Client") -> None:
+    """Refuse a plan whose first pass would not fit the smallest worker.
+
+    Parameters
+    ----------
+    config : Config
+        Its catalogue and selection sections.
+    pieces : iterable of Slice
+        What the tasks read. Every row is taken to be selected, but of a gzipped file, which is one piece, and of CSV not more than
+        ``catalogue.rows_per_task``.
+    columns : DataFrame
+        Of the catalogue, with their types.
+    tiles : int
+        Whose polygons a worker makes; 0 if it needs none.
+    client : Client
+        Of the cluster.
+
+    Raises
+    ------
+    ResourceError
+        With what takes how much, and what to change.
+    """
+    most = config.catalogue.rows_per_task
+    parquet = {piece: file_format(piece.path) == "parquet" for piece in pieces}
+    rows, path = max(
+        (p.stop - p.start if whole else min(p.stop - p.start, most), p.path) for p, whole in parquet.items()
+    )
+    ways = "Lower catalogue.rows_per_task"
+    if rows > most:
+        ways = f"Write {path} anew with smaller row groups, which are read whole"
+    each = _bytes(columns, len(config.selection.define), _SELECTED)
+    _refuse_plan({f"{rows:,} rows at a time": rows * each, **_tiles(tiles)}, ways, client)
+
+
+def check_groups(config: Config, rows: int, tile: str, columns: pd.DataFrame, tiles: int, client: "Client") -> None:
+    """Refuse a plan whose second pass would not fit the smallest worker: targets of a tile are sorted together.
+
+    Parameters
+    ----------
+    config, columns, tiles, client
+        As for :func:`check_pieces`.
+    rows : int
+        Targets that one task sorts, at most.
+    tile : str
+        One of theirs.
+
+    Raises
+    ------
+    ResourceError
+        With what takes how much, and what to change.
+    """
+    kept = config.selection.keep
+    if kept is None:
+        kept = [*columns, *config.selection.define]
+    each = _bytes(columns[[n for n in columns if n in (*_ALWAYS, *kept)]], len(set(kept) - set(columns)), _SORTED)
+    ways = f"Targets of a tile are sorted together, here those of {tile or 'a square degree outside all tiles'}: keep fewer columns"
+    what = {f"{rows:,} targets at a time": rows * each, **_tiles(tiles)}
+    _refuse_plan(what, f"{ways} (selection.keep)", client)
+
+
+def _bytes(columns: pd.DataFrame, defined: int, cost: tuple[int, int]) -> int:
+    """Of a row in a task, with so many definitions."""
+    widths = [dtype.itemsize if dtype.kind in "iufb" else _TEXT for dtype in columns.dtypes]
+    return cost[0] * (sum(widths) + 8 * defined) + cost[1]
+
+
+def _tiles(number: int) -> dict[str, int]:
+    return {f"{number:,} tiles": number * _TILE} if number else {}
+
+
+def _refuse_plan(what: dict[str, int], ways: str, client: "Client") -> None:
+    """Raise if all of it together, beside an idle worker, is more than the smallest worker has."""
+    limits = [limit for limit in pools.find(client).memory.values() if limit is not None]
+    needed = IDLE_BYTES + sum(what.values())
+    if limits and needed > min(limits):
+        parts = ", ".join(f"{name} {gib(n)}" for name, n in {"an idle worker": IDLE_BYTES, **what}.items())
+        raise ResourceError(
+            f"the plan needs {gib(needed)} a worker ({parts}) but a worker has {gib(min(limits))}. {ways}, have fewer workers "
+            "(resources.workers, or the profile), or give them more memory (resources.memory, or the profile)."
+        )
 
 
 def project(config: Config, layouts: Iterable[Layout], network_bytes: int) -> dict[str, int]:

@@ -15,7 +15,7 @@ from survey_scan.catalogue.columns import Type
 from survey_scan.config import Catalogue, Images, Selection
 from survey_scan.imaging import bricks
 from survey_scan.layout import RunDirectory
-from survey_scan.plan import Group, Place, locate, positions, unique
+from survey_scan.plan import Group, locate, positions, unique
 from survey_scan.selection import CutFlow
 
 #: Table of the corners of all tiles, in the folder of located files.
@@ -31,7 +31,7 @@ class Located:
 
     number: int
     flow: CutFlow
-    places: dict[Place, int]
+    places: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def write_group(
 
 def part(scratch: Path, number: int) -> Path:
     """The located file of one piece of the catalogue."""
-    return scratch / f"part-{number:05d}.parquet"
+    return scratch / f"part-{number:05d}.arrow"
 
 
 @lru_cache(maxsize=1)

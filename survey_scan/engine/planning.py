@@ -7,7 +7,6 @@ between, each identifier is seen to occur once. Tasks leave files and return cou
 
 import secrets
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import pandas as pd
 from survey_scan import catalogue, plan, records, selection
 from survey_scan.catalogue import Contents
 from survey_scan.config import Config
-from survey_scan.engine import headers, plan_tasks
+from survey_scan.engine import headers, memory, plan_tasks
 from survey_scan.engine.plan_tasks import Way, Written
 from survey_scan.errors import CatalogueError, ImageError, ResourceError
 from survey_scan.imaging import bricks
@@ -32,11 +31,14 @@ from survey_scan.selection import CutFlow
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Targets one task of pass 2 handles, and identifiers one task compares.
+#: Targets one task of pass 2 handles (fewer with fewer ``catalogue.rows_per_task``), and identifiers one task compares.
 GROUP_ROWS, SHARE_ROWS = 500_000, 4_000_000
 
 #: Tiles whose headers one task reads for their corners.
 _HEADERS = 500
+
+#: Places that may wait until they are counted together.
+_PLACES = 1_000_000
 
 #: Told (pass, tasks done, tasks in all).
 Report = Callable[[str, int, int], None]
@@ -125,6 +127,9 @@ class _Planning:
         if way == "tiles" and (config.catalogue.tile_column is None or config.images.index is not None):
             corners = self._corners()
             corners.to_parquet(scratch / plan_tasks.TILES)
+        columns, tiles = catalogue.empty(config.catalogue, contents), 0 if corners is None else len(corners)
+        if self.client is not None:
+            memory.check_pieces(config, contents.slices, columns, tiles, self.client)
         flow, places, spans = self._pass_1(way)
         if contents.rows not in (None, flow.total):
             raise CatalogueError(
@@ -138,16 +143,22 @@ class _Planning:
         unique.refuse(
             {n: (plan_tasks.part(scratch, n), contents.slices[n].path) for n in spans}, repeated, flow.selected
         )
-        outside = sum(n for place, n in places.items() if place.outside and config.images.service is None)
+        on_tile = places["tile"] != ""
+        outside = int(places["n"][~on_tile].sum()) if config.images.service is None else 0
         if outside == flow.selected:
             located = corners if config.catalogue.tile_column is None else None
             locate.refuse_nowhere(outside, located, config.images.index or config.images.files)
-        names = [place.tile for place in places if not place.outside]
+        names = places["tile"][on_tile].tolist()
         if way == "bricks":
             corners = bricks.table(names)
-        seen = headers.look(config, sorted(names))
+        seen = headers.look(config, names)
         psf_bands = sorted({header.band for header in seen if header.psf is not None})
-        written = self._pass_2(spans, plan.groups(places, config.cutouts.partition, GROUP_ROWS, limit), psf_bands)
+        rows = min(GROUP_ROWS, config.catalogue.rows_per_task)
+        groups = plan.groups(places, config.cutouts.partition, rows, limit)
+        if self.client is not None:
+            largest = max(groups, key=lambda group: group.rows)
+            memory.check_groups(config, largest.rows, largest.first.tile, columns, tiles, self.client)
+        written = self._pass_2(spans, groups, psf_bands)
         return _finish(config, self.run, flow, outside, limit, corners, written, seen)
 
     def _corners(self) -> pd.DataFrame:
@@ -161,20 +172,22 @@ class _Planning:
         tables: list[pd.DataFrame] = list(self._do(calls))
         return pd.concat(tables).sort_values("tile", ignore_index=True)
 
-    def _pass_1(self, way: Way) -> tuple[CutFlow, Counter[Place], Spans]:
-        """Select and locate. What comes back is summed as it comes: every piece may touch every tile."""
+    def _pass_1(self, way: Way) -> tuple[CutFlow, pd.DataFrame, Spans]:
+        """Select and locate. What comes back is summed soon: every piece may touch every tile."""
         chosen, contents = self.config.selection, self.contents
         how = (self.config.catalogue, contents.types, chosen, self.scratch, way)
         calls = [("locate", n, plan_tasks.locate_slice, (piece, n, *how)) for n, piece in enumerate(contents.slices)]
         flow = CutFlow.empty(chosen)
-        places: Counter[Place] = Counter()
+        places: list[pd.DataFrame] = []
         spans: Spans = {}
         for piece in self._do(calls):
             flow += piece.flow
-            places.update(piece.places)
-            if piece.places:
-                spans[piece.number] = min(piece.places), max(piece.places)
-        return flow, places, spans
+            places.append(piece.places)
+            if len(piece.places):
+                spans[piece.number] = plan.place(piece.places, 0), plan.place(piece.places, -1)
+            if sum(map(len, places[1:])) > max(_PLACES, 2 * len(places[0])):
+                places = [plan.together(places)]
+        return flow, plan.together(places), spans
 
     def _pass_2(self, spans: Spans, groups: list[Group], psf_bands: list[str]) -> list[Written]:
         calls = []

@@ -11,6 +11,7 @@ declination, then of right ascension, so that they too come in bounded portions)
 
 import hashlib
 import io
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -28,8 +27,6 @@ from survey_scan import records
 from survey_scan.plan import unique
 from survey_scan.schema import TARGET_COLUMNS
 
-#: Rows of a row group of a located file: a reader of a few tiles skips the others.
-_LOCATED_ROWS = 8192
 #: Column of located files that no configuration can name.
 ZONE = "#zone"
 _TARGET = ("object_id", "ra", "dec", "tile", "x", "y")
@@ -70,7 +67,7 @@ class Group:
     rows: int
 
 
-def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, dict[Place, int]]:
+def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Selected rows with their tiles, in the order of the plan as far as it is known before pixel positions are.
 
     Parameters
@@ -84,8 +81,8 @@ def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, d
     -------
     DataFrame
         object_id, ra, dec, tile, :data:`ZONE` (int32; 0 on a tile), kept columns.
-    dict
-        Place → number of rows.
+    DataFrame
+        Places in their order, tile and zone, and the number of rows of each, n.
     """
     names = pd.Series(tile, dtype="str")
     outside = (names == "").to_numpy()
@@ -95,17 +92,28 @@ def located(selected: pd.DataFrame, tile: NDArray[Any]) -> tuple[pd.DataFrame, d
         frame[name] = frame[name].astype("str")  # Dask has made them another kind of string
     frame.insert(3, "tile", names)
     frame.insert(4, ZONE, zone)
-    codes, labels = pd.factorize(frame["tile"], sort=True)
+    codes = pd.factorize(frame["tile"], sort=True)[0]
     order = np.lexsort((zone, codes, outside))
     keys = np.stack([outside, codes, zone])[:, order]
     new = np.ones(len(order), bool)
     new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     first = np.flatnonzero(new)
-    places = {
-        Place(bool(o), str(labels[c]), int(z)): int(n)
-        for (o, c, z), n in zip(keys[:, first].T, np.diff(first, append=len(order)), strict=True)
-    }
-    return frame.iloc[order].reset_index(drop=True), places
+    frame = frame.iloc[order].reset_index(drop=True)
+    places = frame.iloc[first][["tile", ZONE]].rename(columns={ZONE: "zone"}).reset_index(drop=True)
+    return frame, places.assign(n=np.diff(first, append=len(order)))
+
+
+def together(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Places of several pieces of the catalogue, as :func:`located` counts them: each once, in their order."""
+    counts = pd.concat(parts).groupby(["tile", "zone"])[["n"]].sum().reset_index()
+    outside = (counts["tile"] == "").to_numpy()
+    return pd.concat([counts.loc[~outside], counts.loc[outside]], ignore_index=True)
+
+
+def place(places: pd.DataFrame, i: int) -> Place:
+    """One of the places that :func:`located` counts."""
+    tile = str(places["tile"].iloc[i])
+    return Place(not tile, tile, int(places["zone"].iloc[i]))
 
 
 def zones(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -120,17 +128,20 @@ def write_located(frame: pd.DataFrame, path: Path) -> None:
     The folder must be there: it goes when a plan fails, and what then still runs shall fail too.
     """
     table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
-    pq.write_table(table, path, compression="zstd", compression_level=1, row_group_size=_LOCATED_ROWS)
+    with pa.ipc.new_file(
+        str(path), table.schema
+    ) as file:  # as in memory, so that rows are found without reading others
+        file.write_table(table)
     unique.write_hashes(frame["object_id"], path)
 
 
-def groups(places: Mapping[Place, int], partition: int, rows: int, limit: int | None) -> list[Group]:
+def groups(places: pd.DataFrame, partition: int, rows: int, limit: int | None) -> list[Group]:
     """Divide the plan among tasks.
 
     Parameters
     ----------
-    places : mapping
-        Place → number of rows in all located files.
+    places : DataFrame
+        Of all located files, from :func:`together`.
     partition : int
         Targets in a partition.
     rows : int
@@ -138,8 +149,7 @@ def groups(places: Mapping[Place, int], partition: int, rows: int, limit: int | 
     limit : int or None
         Only the first so many rows are planned.
     """
-    order = sorted(places)
-    ends = np.cumsum([places[place] for place in order], dtype=np.int64)
+    ends = np.cumsum(places["n"].to_numpy(np.int64))
     total = int(ends[-1]) if limit is None else min(int(ends[-1]), limit)
     step = max(1, rows // partition) * partition
     found = []
@@ -148,25 +158,34 @@ def groups(places: Mapping[Place, int], partition: int, rows: int, limit: int | 
         a, b = int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop, "left"))
         before = int(ends[a - 1]) if a else 0
         needed = int(ends[b]) - before
-        found.append(Group(start // partition, start, stop, order[a], order[b], start - before, needed))
+        first, last = place(places, a), place(places, b)
+        found.append(Group(start // partition, start, stop, first, last, start - before, needed))
     return found
 
 
 def read_group(paths: list[Path], group: Group) -> pd.DataFrame:
     """The rows of a group's places from all located files, in no particular order."""
-    tile, zone = pc.field("tile"), pc.field(ZONE)
-    first, last = group.first, group.last
-    if first.outside:
-        wanted = (tile == "") & (zone >= first.zone) & (zone <= last.zone)
-    elif last.outside:
-        wanted = (tile >= first.tile) | ((tile == "") & (zone <= last.zone))
-    else:
-        wanted = (tile >= first.tile) & (tile <= last.tile)
-    table = ds.dataset([str(path) for path in paths], format="parquet").to_table(filter=wanted, use_threads=False)
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = pa.concat_tables([_between(path, group.first, group.last) for path in paths]).to_pandas()
     if len(frame) != group.rows:
-        raise RuntimeError(f"located files hold {len(frame)} rows from {first} to {last}; pass 1 counted {group.rows}")
+        raise RuntimeError(
+            f"located files hold {len(frame)} rows from {group.first} to {group.last}; pass 1 counted {group.rows}"
+        )
     return frame
+
+
+def _between(path: Path, first: Place, last: Place) -> pa.Table:
+    """The rows of a located file from one place to another, as a copy: what is mapped counts as the process's memory."""
+    with pa.memory_map(str(path)) as file:
+        table = pa.ipc.open_file(file).read_all()
+        tile, zone = table["tile"], table[ZONE]
+
+        def place_at(i: int) -> Place:
+            name = tile[i].as_py()
+            return Place(not name, name, zone[i].as_py())
+
+        start = bisect_left(range(len(table)), first, key=place_at)
+        stop = bisect_right(range(len(table)), last, lo=start, key=place_at)
+        return table.take(pa.array(np.arange(start, stop)))
 
 
 def order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -25,8 +25,8 @@ _MOST = 50, 1_000_000
 #: Neighbouring tiles of one projection share the line of an edge: margins (radians) that differ by less than this are
 #: equal, and candidates come in the order of their names.
 _TIE = 1e-11
-#: Positions handled at once, which bounds memory.
-_CHUNK = 200_000
+#: Positions, and tiles, handled at once, which bounds memory.
+_CHUNK, _TILES = 200_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,15 @@ def polygons(table: pd.DataFrame) -> Tiles:
     known = np.isfinite(table[CORNERS].to_numpy(np.float64)).all(axis=1)
     table = table[known].sort_values("tile", kind="stable")
     values = table[CORNERS].to_numpy(np.float64).reshape(-1, 4, 2)
+    centres, normals, radii = np.empty((len(table), 3)), np.empty((len(table), 4, 3)), np.empty(len(table))
+    for start in range(0, len(table), _TILES):
+        part = slice(start, start + _TILES)
+        centres[part], normals[part], radii[part] = _polygons(values[part])
+    return Tiles(table["tile"].to_numpy(str), centres, normals, _cells(centres, radii))
+
+
+def _polygons(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """Centres, normals and radii (degrees) of tiles with such corners, shape (n, 4, 2)."""
     corners = unit(values[..., 0], values[..., 1])
     centres = corners.mean(axis=1)
     centres /= np.linalg.norm(centres, axis=-1, keepdims=True)
@@ -99,8 +108,7 @@ def polygons(table: pd.DataFrame) -> Tiles:
     with np.errstate(invalid="ignore"):  # two corners in one place make no edge, and a tile that holds nothing
         normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     chords = np.linalg.norm(corners - centres[:, None], axis=-1).max(axis=1, initial=0.0)
-    radii = np.rad2deg(2 * np.arcsin(np.minimum(chords / 2, 1.0)))
-    return Tiles(table["tile"].to_numpy(str), centres, normals, _cells(centres, radii))
+    return centres, normals, np.rad2deg(2 * np.arcsin(np.minimum(chords / 2, 1.0)))
 
 
 def locate(ra: ArrayLike, dec: ArrayLike, tiles: Tiles) -> NDArray[np.int32]:
@@ -187,8 +195,23 @@ def _cells(centres: Floats, radii: Floats) -> Cells:
     height = float(np.clip(_CELL * np.median(radii), 1e-3, 10.0)) if len(radii) else 10.0
     while ((2 * radii / height + 2) ** 2).sum() > _MOST[0] * len(radii) + _MOST[1]:
         height *= 1.5
-    low, high = _row(dec - radii, height), _row(dec + radii, height)
-    tile, row = _spread(low, high)
+    keys = [np.zeros(0, np.int64)]
+    for start in range(0, len(radii), _TILES):
+        part = slice(start, start + _TILES)
+        tile, number = _touched(ra[part], dec[part], radii[part], height)
+        keys.append(number * len(radii) + tile + start)
+    key = np.concatenate(keys)
+    del keys
+    key.sort()
+    number, tile = np.divmod(key, max(len(radii), 1))
+    del key
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    return Cells(height, number[starts], np.append(starts, len(number)), tile.astype(np.int32))
+
+
+def _touched(ra: Floats, dec: Floats, radii: Floats, height: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Tiles, and the number of a cell that the circle around each touches, one pair a line."""
+    tile, row = _spread(_row(dec - radii, height), _row(dec + radii, height))
     # A circle around a pole, or one that touches it, reaches all right ascensions; else as the meridians that touch it do.
     polar = np.abs(dec) + radii >= 90.0
     reach = np.sin(np.deg2rad(radii)) / np.cos(np.deg2rad(np.where(polar, 0.0, dec)))
@@ -199,10 +222,7 @@ def _cells(centres: Floats, radii: Floats) -> Cells:
     right = np.floor((ra + width)[tile] / step).astype(np.int64)
     right = np.minimum(right, left + count - 1)  # each cell of the row once
     pair, column = _spread(left, right)
-    number = _first(row, height)[pair] + column % count[pair]
-    order = np.argsort(number, kind="stable")  # tiles stay in order within a cell
-    numbers, starts = np.unique(number[order], return_index=True)
-    return Cells(height, numbers, np.append(starts, len(order)), tile[pair][order].astype(np.int32))
+    return tile[pair], _first(row, height)[pair] + column % count[pair]
 
 
 def _spread(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

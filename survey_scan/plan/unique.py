@@ -113,5 +113,5 @@ def find_ids(path: Path, hashes: Hashes) -> list[Any]:
     at = np.minimum(np.searchsorted(known, hashes), max(len(known) - 1, 0))
     if not len(known) or not (known[at] == hashes).any():
         return []
-    ids = pd.read_parquet(path, columns=["object_id"])["object_id"]
+    ids = pd.read_feather(path, columns=["object_id"])["object_id"]
     return list(ids[np.isin(hash_ids(ids), hashes)])
