@@ -66,7 +66,9 @@ def todo(run: RunDirectory, standing: Standing, say: Say) -> None:
             say(f"{stage:<11} all {done:,} done")
             continue
         new = reasons.pop("new", 0)
+        again = reasons.pop(state.NOT_KEPT, 0)
         why = [f"{n:,} changed: {what}" for what, n in reasons.items()]
+        why += [f"{again:,} again, whose pixels were not kept"] if again else []
         text = ", ".join(([f"{new:,} new"] if new else []) + why)
         say(f"{stage:<11} {len(standing.todo[stage]):,} to do ({text}), {done:,} done")
 
