@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -125,20 +125,19 @@ def score_partition(
     )
 
 
-def kept(table: pd.DataFrame, names: Iterable[str], above: float) -> NDArray[np.bool_]:
+def kept(table: pd.DataFrame, columns: list[str], above: float) -> NDArray[np.bool_]:
     """Whose pixels are kept: targets with a logit of at least ``above`` by any of the networks.
 
     Parameters
     ----------
     table : DataFrame
         Scores, or candidates.
-    names : iterable of str
-        Of the networks; that of a single one is empty.
+    columns : list of str
+        The networks' own logits.
     above : float
         ``cutouts.above``.
     """
-    logits = table[[column(name) for name in names]].to_numpy(np.float32)
-    return np.asarray((logits >= np.float32(above)).any(axis=1))
+    return np.asarray((table[columns].to_numpy(np.float32) >= np.float32(above)).any(axis=1))
 
 
 def read(path: Path, combination: Combination) -> pd.DataFrame:

@@ -57,6 +57,7 @@ def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int |
         crew,
         projection.measured(RunDirectory(rates).records_folder if rates else run.records_folder),
         slurm.seconds(batch.time),
+        config.cutouts.store,
     )
     more = [account.requests(service, config.cutouts, targets or rows)[0]] if service is not None else []
     return projection.lines(found) + more

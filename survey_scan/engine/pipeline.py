@@ -14,6 +14,7 @@ from survey_scan import store
 from survey_scan.cluster import pools, slurm
 from survey_scan.cluster import profile as profiles
 from survey_scan.cluster.connect import Cluster, connect, minding
+from survey_scan.combination import column
 from survey_scan.config import Config
 from survey_scan.engine import (
     account,
@@ -215,6 +216,7 @@ def create_store(config: Config, run: RunDirectory) -> None:
         "release": images.release,
         "pixel_scale": facts["pixel_scale"],
         **store.flux_scale(flux["zero_point"], flux["unit"], spec.zero_point),
+        **({"kept_by": list(map(column, config.networks))} if spec.store == "candidates" else {}),
     }
     store.create(run.store, facts["planned"], spec, np.dtype(facts["object_id"]), attributes)
 

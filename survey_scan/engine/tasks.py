@@ -157,7 +157,7 @@ def score_held(path: str, partition: int, keys: dict[Stage, Key], handed: Handed
     scored, device = _scored(config, partition, keys["scores"], held, 0, len(held.status))
     cut_facts = {**handed.facts, "kept": 0}
     if spec.above is not None:
-        kept = scoring.kept(scored.table, config.networks, spec.above)
+        kept = scoring.kept(scored.table, list(map(column, config.networks)), spec.above)
         targets = pd.read_parquet(run.targets(partition), columns=["ra", "dec"])
         store.write_kept(run.store, partition, targets["ra"], targets["dec"], held, kept)
         cut_facts["kept"] = int(kept.sum())

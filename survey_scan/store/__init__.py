@@ -31,7 +31,7 @@ from survey_scan.schema import REASONS
 from survey_scan.store import few, shards
 from survey_scan.store.held import FLOAT16_MAX, Held, as_stored, hold
 from survey_scan.store.quantisation import NAN_INT16
-from survey_scan.store.reader import NotKept, Reader, StoredBatch
+from survey_scan.store.reader import NotKept, Reader, StoredBatch, kept_none
 
 if TYPE_CHECKING:
     from survey_scan.imaging import base
@@ -357,6 +357,7 @@ __all__ = [
     "flux_scale",
     "forget",
     "hold",
+    "kept_none",
     "write",
     "write_kept",
 ]

@@ -51,7 +51,7 @@ class Reader:
         import zarr
 
         if not (path / "zarr.json").exists():
-            raise RunError(absent(path))
+            raise RunError(kept_none(path) or f"{path} is not a store of cutouts. Run the scan first.")
         self.path = path
         self._group = zarr.open_group(path, mode="r")
         #: Attributes of the group: bands, n_targets, partition, dtype, orientation ...
@@ -128,18 +128,17 @@ class Reader:
         return pixels
 
 
-def absent(path: Path) -> str:
-    """Why there is no store, and what to do."""
+def kept_none(path: Path) -> str | None:
+    """What to say where there is no store because the run of its folder keeps no pixels; None if that is not why."""
     import yaml
 
-    resolved = RunDirectory(path.parent).config_resolved
     try:
-        said = yaml.safe_load(resolved.read_text())["cutouts"].get("store")
-    except (OSError, ValueError, LookupError, AttributeError, TypeError, yaml.YAMLError):
-        said = None
-    if said == "none":
-        return (
-            f"{path.parent} kept no cutouts (cutouts.store: none), and this needs their pixels. Set cutouts.store to candidates "
-            "or all, and cut again: survey_scan run CONFIG --redo cutouts"
-        )
-    return f"{path} is not a store of cutouts. Run the scan first."
+        said = yaml.safe_load(RunDirectory(path.parent).config_resolved.read_text())["cutouts"]["store"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return None
+    if said != "none":
+        return None
+    return (
+        f"{path.parent} kept no cutouts (cutouts.store: none), and this needs their pixels. Set cutouts.store to candidates "
+        "or all, and cut again: survey_scan run CONFIG --redo cutouts"
+    )
