@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -51,6 +51,7 @@ from survey_scan.engine.events import Events
 from survey_scan.engine.watching import Watching
 from survey_scan.imaging.base import Cutouts
 from survey_scan.layout import RunDirectory
+from survey_scan.store import single
 
 SIZES = (45, 64, 101)
 SURVEYS = {"8 M": 8_000_000, "45 M": 45_000_000, "320 M": 320_000_000}
@@ -85,31 +86,43 @@ def spec(cut: Cutouts, dtype: str, mode: str = "all") -> sections.Cutouts:
     return sections.Cutouts.model_validate({**given, "store": mode, "above": above})
 
 
-Way = tuple[Callable[[Path], Any], Callable[[Path], Any] | None]
+class Way(NamedTuple):
+    """One way to keep cutouts: what is done once a run, writing a partition, reading it."""
+
+    write: Callable[[Path], Any]
+    read: Callable[[Path], Any] | None = None
+    create: Callable[[Path], Any] | None = None
 
 
 def ours(cut: Cutouts, dtype: str) -> Way:
     n = len(cut.image)
 
-    def write(folder: Path) -> None:
+    def create(folder: Path) -> None:
         store.create(folder / "ours.zarr", n, spec(cut, dtype), np.int64, {})
+
+    def write(folder: Path) -> None:
         store.write(folder / "ours.zarr", 0, np.arange(n), np.zeros(n), np.zeros(n), cut)
 
-    return write, lambda folder: store.Reader(folder / "ours.zarr").read(0, n)
+    return Way(write, lambda folder: store.Reader(folder / "ours.zarr").read(0, n), create)
 
 
 def candidates(cut: Cutouts) -> Way:
     n = len(cut.image)
     few = np.arange(n) % ONE_IN == 0
 
-    def write(folder: Path) -> None:
+    def create(folder: Path) -> None:
         store.create(folder / "few.zarr", n, spec(cut, "int16", "candidates"), np.int64, {})
+
+    def write(folder: Path) -> None:
         held = store.hold(np.arange(n), cut, "int16")
         store.write_kept(folder / "few.zarr", 0, np.zeros(n), np.zeros(n), held, few)
 
-    return write, lambda folder: [
-        store.single.pixels(store.Reader(folder / "few.zarr"), int(i)) for i in few.nonzero()[0]
-    ]
+    def read(folder: Path) -> None:
+        reader = store.Reader(folder / "few.zarr")
+        for row in few.nonzero()[0].tolist():
+            single.pixels(reader, row)
+
+    return Way(write, read, create)
 
 
 def by_zarr(cut: Cutouts, dtype: str, codec: Any) -> Way:
@@ -117,14 +130,16 @@ def by_zarr(cut: Cutouts, dtype: str, codec: Any) -> Way:
     n, shape = len(cut.image), cut.image.shape[1:]
     rows = -(-n // CHUNK_ROWS) * CHUNK_ROWS
 
-    def write(folder: Path) -> None:
-        array = zarr.create_array(
+    def create(folder: Path) -> None:
+        zarr.create_array(
             folder / "peer.zarr", shape=(rows, *shape), shards=(rows, *shape), chunks=(CHUNK_ROWS, *shape), dtype=dtype,
             compressors=[*([codec] if codec else []), Crc32cCodec()], fill_value=0,
         )  # fmt: skip
-        array[:n] = store.hold(np.arange(n), cut, dtype).image
 
-    return write, lambda folder: zarr.open_array(folder / "peer.zarr", mode="r")[:n]
+    def write(folder: Path) -> None:
+        zarr.open_array(folder / "peer.zarr", mode="r+")[:n] = store.hold(np.arange(n), cut, dtype).image
+
+    return Way(write, lambda folder: zarr.open_array(folder / "peer.zarr", mode="r")[:n], create)
 
 
 def plain(cut: Cutouts) -> Way:
@@ -134,16 +149,16 @@ def plain(cut: Cutouts) -> Way:
             stream.flush()
             os.fsync(stream.fileno())
 
-    return write, lambda folder: np.fromfile(folder / "plain", np.float32)
+    return Way(write, lambda folder: np.fromfile(folder / "plain", np.float32))
 
 
 def ways(cut: Cutouts) -> dict[str, Way]:
     to = np.zeros_like(cut.image)
     found: dict[str, Way] = {dtype: ours(cut, dtype) for dtype in OURS}
-    found["held"] = (lambda folder: store.hold(np.arange(len(cut.image)), cut, "int16"), None)
+    found["held"] = Way(lambda folder: store.hold(np.arange(len(cut.image)), cut, "int16"))
     found["candidates"] = candidates(cut)
     found |= {name: by_zarr(cut, dtype, codec) for name, (dtype, codec) in CODECS.items()}
-    return found | {"memcpy": (lambda folder: np.copyto(to, cut.image), None), "file": plain(cut)}
+    return found | {"memcpy": Way(lambda folder: np.copyto(to, cut.image)), "file": plain(cut)}
 
 
 def timed(call: Callable[[Path], Any], folder: Path, n: int) -> float:
@@ -158,13 +173,15 @@ def measure(cut: Cutouts, rounds: int, only: tuple[str, ...] = ()) -> dict[str, 
     found: dict[str, dict[str, Any]] = {}
     chosen = {name: way for name, way in ways(cut).items() if not only or name in only}
     for turn in range(rounds + 1):  # the first is for imports, and not counted
-        for name, (write, read) in chosen.items():
+        for name, way in chosen.items():
             with tempfile.TemporaryDirectory(prefix="survey_scan-store-") as text:
                 folder, one = Path(text), found.setdefault(name, {"write_us": [], "read_us": []})
-                taken = timed(write, folder, len(cut.image))
+                if way.create is not None:
+                    way.create(folder)
+                taken = timed(way.write, folder, len(cut.image))
                 files = [file for file in folder.rglob("*") if file.is_file() and file.name != "zarr.json"]
                 one["bytes"] = round(sum(file.stat().st_size for file in files) / len(cut.image), 1)
-                again = timed(read, folder, len(cut.image)) if read else 0.0
+                again = timed(way.read, folder, len(cut.image)) if way.read else 0.0
             if turn:
                 one["write_us"].append(round(taken, 2))
                 one["read_us"].append(round(again, 2))

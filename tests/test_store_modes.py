@@ -283,12 +283,13 @@ def test_a_failure_is_that_of_its_stage(survey, scheduler):
 
 
 KILLS_ITSELF = """
-import os, sys
+import os, sys, time
 if 'spawn_main' in ' '.join(sys.orig_argv):
     from survey_scan.engine import tasks
     whole = tasks.{function}
     def {function}(path, partition, *more):
         if partition == 3 and not {unless}:
+            time.sleep({seconds})  # a worker that dies while its nanny still starts it is never started again
             open(os.environ['KILLED'], 'a').write('x')
             os.kill(os.getpid(), 9)
         return whole(path, partition, *more)
@@ -300,7 +301,7 @@ if 'spawn_main' in ' '.join(sys.orig_argv):
 @pytest.mark.parametrize(("function", "stage"), [("hold", "cutouts"), ("score_held", "scores")])
 def test_what_kills_its_worker_is_named(survey, tmp_path, monkeypatch, function, stage):
     """Four times, then it is named; what lay in the killed workers' memory is made again."""
-    (tmp_path / "sitecustomize.py").write_text(KILLS_ITSELF.format(function=function, unless="False"))
+    (tmp_path / "sitecustomize.py").write_text(KILLS_ITSELF.format(function=function, unless="False", seconds=3))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(store.__file__).parents[2])]))
     monkeypatch.setenv("KILLED", str(tmp_path / "killed"))
     code, out, err = survey.call("run", "lrg.yaml")
@@ -318,7 +319,7 @@ def test_what_kills_its_worker_is_named(survey, tmp_path, monkeypatch, function,
 @pytest.mark.parametrize("function", ["hold", pytest.param("score_held", marks=pytest.mark.slow)])
 def test_a_worker_that_dies_once_costs_nothing_but_time(survey, tmp_path, monkeypatch, function):
     once = "os.path.exists(os.environ['KILLED'])"
-    (tmp_path / "sitecustomize.py").write_text(KILLS_ITSELF.format(function=function, unless=once))
+    (tmp_path / "sitecustomize.py").write_text(KILLS_ITSELF.format(function=function, unless=once, seconds=0))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(store.__file__).parents[2])]))
     monkeypatch.setenv("KILLED", str(tmp_path / "killed"))
     code, out, err = survey.call("run", "lrg.yaml")

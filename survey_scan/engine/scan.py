@@ -190,14 +190,16 @@ class Scan:
         error = future.exception()
         if future.status == "cancelled":
             raise Interrupted("the Dask cluster went away; run the same command again to resume.")
+        found = future.result() if error is None else None
         held = self._held.pop(partition, None)
-        if held is not None and held.status == "error" and stage == "scores":  # cut again, in vain
-            self.tally.handed(stage, partition)
-            stage = "cutouts"
         if held is not None:
+            if (
+                error is not None and stage == "scores" and held.status == "error"
+            ):  # pixels were lost, and not cut again
+                self.tally.handed(stage, partition)
+                stage = "cutouts"
             held.release()
-        if error is None:
-            found = future.result()
+        if found is not None:
             ended: dict[Stage, dict[str, Any]] = found if self.standing.streamed else {stage: found}
             for one, facts in ended.items():
                 self.events.write("finished", stage=one, partition=partition, **facts)
@@ -207,6 +209,7 @@ class Scan:
             if stage == "cutouts" and partition in self.standing.todo["scores"]:
                 self._scores.append(partition)
             return
+        assert error is not None
         reason = self._reason(stage, partition, error)
         self.events.write("failed", stage=stage, partition=partition, reason=reason)
         self.tally.failed(stage, partition, reason, both=self.standing.streamed)
