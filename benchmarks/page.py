@@ -218,7 +218,11 @@ def perlmutter_node(all_found: dict[str, Found]) -> list[str]:
             rate = rates[64 if search.size <= 64 else 101]
             found = perlmutter.node(targets, search, rate, "int16")
             reading, writing = (n / perlmutter.DISK / 3600 for n in (perlmutter.IMAGES, found.data_bytes))
-            parts = {"scores": found.scores_hours or 0.0, "cutouts": found.cutouts_hours or 0.0, "disk": reading + writing}
+            parts = {
+                "scores": found.scores_hours or 0.0,
+                "cutouts": found.cutouts_hours or 0.0,
+                "disk": reading + writing,
+            }
             hours = max(parts.values()) + targets * plan_us / 3.6e9 / crew.cutouts
             rows.append(
                 [f"{targets // 10**6} M", f"{search.name} {search.size}², {search.precision}", f"{search.scores:,.0f}",
@@ -226,7 +230,9 @@ def perlmutter_node(all_found: dict[str, Found]) -> list[str]:
                  f"{hours * perlmutter.workers().scores:,.2g}", f"{found.data_bytes / 1e12:.2g}", f"{found.files:,}"]
             )  # fmt: skip
     published = " and ".join(f"{hours:,g} h {how}" for how, hours in perlmutter.PUBLISHED.items())
-    whys = dict.fromkeys(f"{search.name} {search.size}² {search.precision}: {search.why}" for search in perlmutter.searches())
+    whys = dict.fromkeys(
+        f"{search.name} {search.size}² {search.precision}: {search.why}" for search in perlmutter.searches()
+    )
     return [
         "## 8 M and 320 M objects on one Perlmutter GPU node",
         "",

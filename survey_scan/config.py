@@ -295,6 +295,9 @@ class Cutouts(Section):
     """The pixels cut for each target and how they are stored.
 
     With a ``zero_point`` all bands are brought to it; without one, pixels are kept as they are in the files.
+
+    ``store`` says which pixels are kept: ``all``; of ``candidates``, targets with a logit of at least ``above`` by any of the
+    networks; or ``none``. What is not kept goes to the networks through memory, and is cut again for another network.
     """
 
     bands: list[Identifier] = Field(min_length=1)
@@ -303,6 +306,23 @@ class Cutouts(Section):
     max_bad_fraction: Fraction = 0.1
     zero_point: FiniteFloat | None = None
     partition: Annotated[int, Field(ge=CHUNK_ROWS)] = 4096
+    store: Literal["all", "candidates", "none"] = "all"
+    above: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _above_is_of_candidates(self) -> Self:
+        if self.store == "candidates" and self.above is None:
+            raise ValueError("'store: candidates' needs 'above', the logit from which on a target's cutout is kept")
+        if self.store != "candidates" and self.above is not None:
+            raise ValueError(
+                f"'above' goes with 'store: candidates', not with 'store: {self.store}': remove one of them"
+            )
+        return self
+
+    @property
+    def streamed(self) -> bool:
+        """Whether pixels go to the networks through memory."""
+        return self.store != "all"
 
     @field_validator("partition")
     @classmethod

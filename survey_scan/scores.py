@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from survey_scan import records
 from survey_scan.combination import Combination, column
 from survey_scan.config import CHUNK_ROWS, Cascade
 from survey_scan.schema import Status
-from survey_scan.store import Reader
+from survey_scan.store import StoredBatch
 
 if TYPE_CHECKING:
     from survey_scan.models import Network
@@ -34,6 +34,22 @@ T = TypeVar("T")
 
 #: Held by the one thread of this process whose batch the device works on, so that its time is counted once.
 _device = threading.Lock()
+
+
+class Source(Protocol):
+    """Where cutouts are read from, row by row."""
+
+    def read(self, start: int, stop: int) -> StoredBatch:
+        """Pixels as stored."""
+        ...
+
+    def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """``status`` or ``object_id``."""
+        ...
+
+    def kept(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Which rows have pixels."""
+        ...
 
 
 class Scored(NamedTuple):
@@ -57,19 +73,19 @@ class Scored(NamedTuple):
 
 
 def score_partition(
-    reader: Reader, start: int, stop: int, networks: "Mapping[str, Network]", cascade: Cascade | None = None
+    reader: Source, start: int, stop: int, networks: "Mapping[str, Network]", cascade: Cascade | None = None
 ) -> Scored:
     """Score rows ``start`` to ``stop`` of a store.
 
-    Only rows with status ok are sent to a network, in full batches; while one is on the device the next is read by a
+    Only rows with status ok, and pixels, are sent to a network, in full batches; while one is on the device the next is read by a
     thread. Pixels are read once for all networks, but for those the second of a cascade sees, which are read again. Several
     threads may score partitions with the same networks, each with a reader of its own or the same: one reads while another
     holds the device.
 
     Parameters
     ----------
-    reader : store.Reader
-        The cutouts.
+    reader : Source
+        The cutouts: a store's :class:`~survey_scan.store.Reader`, or :class:`~survey_scan.store.Held` in memory.
     start, stop : int
         Rows of the partition; ``start`` is the first row of a chunk.
     networks : mapping
@@ -89,7 +105,7 @@ def score_partition(
     """
     status = np.array(reader.column("status", start, stop), np.uint8)
     went = _Went()
-    ok = status == Status.OK
+    ok = (status == Status.OK) & reader.kept(start, stop)
     if cascade is None:
         logits = _logits(reader, start, ok, networks, went)
     else:
@@ -107,6 +123,21 @@ def score_partition(
     return Scored(
         pd.DataFrame({"object_id": ids, **columns, "status": status}), went.device_seconds, went.waited_seconds
     )
+
+
+def kept(table: pd.DataFrame, columns: list[str], above: float) -> NDArray[np.bool_]:
+    """Whose pixels are kept: targets with a logit of at least ``above`` by any of the networks.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Scores, or candidates.
+    columns : list of str
+        The networks' own logits.
+    above : float
+        ``cutouts.above``.
+    """
+    return np.asarray((table[columns].to_numpy(np.float32) >= np.float32(above)).any(axis=1))
 
 
 def read(path: Path, combination: Combination) -> pd.DataFrame:
@@ -139,7 +170,7 @@ class _Went:
 
 
 def _logits(
-    reader: Reader, start: int, wanted: NDArray[np.bool_], networks: "Mapping[str, Network]", went: _Went
+    reader: Source, start: int, wanted: NDArray[np.bool_], networks: "Mapping[str, Network]", went: _Went
 ) -> dict[str, NDArray[np.float32]]:
     """Name → logits of the wanted rows, NaN of the others; what the networks gave, finite or not."""
     logits = {name: np.full(len(wanted), np.nan, np.float32) for name in networks}
@@ -183,7 +214,7 @@ def _best(logit: NDArray[np.float32], known: NDArray[np.bool_], cascade: Cascade
 
 
 def _batches(
-    reader: Reader, start: int, wanted: NDArray[np.bool_], batch_size: int
+    reader: Source, start: int, wanted: NDArray[np.bool_], batch_size: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[Any], NDArray[np.float32] | None]]:
     """Full batches of the wanted rows, the last one apart: row numbers from ``start``, image, step.
 

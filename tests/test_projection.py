@@ -48,6 +48,46 @@ def test_bytes_and_files_are_those_of_a_real_store(tmp_path, dtype, n):
         assert size == expected
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_bytes_and_files_of_a_store_of_some(tmp_path, dtype):
+    path, n, partition = tmp_path / "cutouts.zarr", 1000, 512
+    spec = Spec(bands=["g", "r"], size=8, dtype=dtype, partition=partition, store="candidates", above=0)
+    store.create(path, n, spec, np.int64, {})
+    kept = np.zeros(n, bool)
+    kept[[5, 511, 600, 700, 999]] = True
+    for p, rows in enumerate((slice(0, 512), slice(512, 1000))):
+        m = rows.stop - rows.start
+        cut = Cutouts(np.ones((m, 8, 8, 2), np.float32), np.zeros(m, np.uint8), np.zeros((m, 2), np.float32))
+        store.write_kept(path, p, np.zeros(m), np.zeros(m), store.hold(np.arange(n)[rows], cut, dtype), kept[rows])
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert len(files) == stored_files(n, dtype, partition, "candidates")
+    size = sum(file.stat().st_size for file in files if file.name != "zarr.json")
+    assert size == stored_bytes(n, 8, 2, dtype, partition, "candidates", 5 / n)
+    assert stored_bytes(n, 8, 2, dtype, partition, "none") == stored_files(n, dtype, partition, "none") == 0
+
+
+def test_what_is_kept_is_said():
+    def told(store, by=GPU):
+        return lines(project(8_000_000, 10**9, 64, 3, "float32", 4096, PERLMUTTER, by, None, store))
+
+    assert told("none")[2] == "disk        695.6 MB in 7,816 files"
+    assert told("candidates")[2:4] == [
+        "disk        1.1 GB in at most 21,502 files",
+        "            and 49.2 kB for each cutout that is kept",
+    ]
+    by = Rates(400.0, 6000.0, GPU.device, GPU.where, kept=0.002)
+    assert told("candidates", by)[2:4] == [
+        "disk        1.9 GB in at most 21,502 files",
+        "            with 0.20% of the cutouts kept (nid001, 2026-11-20, 30 partitions)",
+    ]
+
+
+def test_the_share_that_is_kept_is_that_of_the_records():
+    record = {"targets": 100, "seconds": 2.0, "host": "a", "finished": "2026-01-02T08:00:00+0000"}
+    assert rates({"cutouts": [{**record, "kept": 3}, {**record, "kept": 1}]}).kept == 0.02
+    assert rates({"cutouts": [record]}).kept is None and rates({"cutouts": [{**record, "kept": 0}]}).kept is None
+
+
 def test_rates_are_means_and_count_no_loading_of_networks():
     def record(seconds, targets=4096, **more):
         return {"targets": targets, "seconds": seconds, "host": "nid1", "finished": "2026-11-20T08:00:00+0000", **more}
@@ -117,7 +157,7 @@ def test_one_pool_does_one_thing_at_a_time():
 
 
 def test_what_any_scan_takes_besides():
-    told = lines(project(2748, 0, 45, 3, "float32", 512, Workers(1, 2, 2, True), CPU, None, 21.0))
+    told = lines(project(2748, 0, 45, 3, "float32", 512, Workers(1, 2, 2, True), CPU, None, fixed_seconds=21.0))
     assert told[-2:] == [
         "besides     21 s: starting workers, the network, ranking, the report",
         "altogether  42 s: both stages in turn on the same workers, scores 83% of it",

@@ -162,7 +162,7 @@ def test_inspect_says_all_of_one_object(finished):
     found = json.loads(CliRunner().invoke(main, ["inspect", str(run), str(best["object_id"]), "--json"]).output)
     assert found["rank"] == 1
     assert found["score"]["logit"] == pytest.approx(best["logit"])
-    assert found["cutout"] == {"status": 0, "reason": "ok", "bad_fraction": {"g": 0.0, "r": 0.0}}
+    assert found["cutout"] == {"status": 0, "reason": "ok", "bad_fraction": {"g": 0.0, "r": 0.0}, "kept": True}
     assert found["target"]["tile"] == best["tile"]
     failed = pd.read_csv(run / "failures.csv").iloc[0]
     text = CliRunner().invoke(main, ["inspect", str(run), str(failed["object_id"])]).output

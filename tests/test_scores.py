@@ -57,6 +57,9 @@ class Rows:
     def column(self, name: str, start: int, stop: int) -> np.ndarray:
         return self.statuses[start:stop] if name == "status" else np.arange(start, stop)
 
+    def kept(self, start: int, stop: int) -> np.ndarray:
+        return np.ones(stop - start, bool)
+
 
 class Watched(Loopback):
     """Loopback on what :class:`Rows` gives, with a hook before each batch."""

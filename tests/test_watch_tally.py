@@ -238,6 +238,30 @@ def test_slowest_partitions_of_each_stage():
     assert [(s["partition"], s["seconds"]) for s in made.snapshot()["slowest"]] == [(p, p) for p in (8, 7, 6, 5, 4)]
 
 
+def test_a_task_that_hands_on_its_result_frees_its_thread_and_counts_when_that_is_done():
+    clock = Clock()
+    made = tally(clock, n=2)
+    made.submitted("cutouts", 0)
+    clock.time += 1
+    made.handed("cutouts", 0)
+    clock.time += 1
+    made.submitted("scores", 0)
+    found = made.snapshot()["stages"]
+    assert (found["cutouts"]["running"], found["cutouts"]["partitions_done"], found["scores"]["running"]) == (0, 0, 1)
+    clock.time += 2
+    made.finished("cutouts", 0, facts(1.0))
+    made.finished("scores", 0, facts(2.0, device_seconds=1.0, device=A100))
+    found = made.snapshot()
+    assert [found["stages"][s]["partitions_done"] for s in ("cutouts", "scores")] == [1, 1]
+    assert found["pools"]["cutouts"]["busy"] == pytest.approx(1 / 16)  # one second of four threads' four
+    made.submitted("cutouts", 1)
+    made.handed("cutouts", 1)
+    made.submitted("scores", 1)
+    made.failed("scores", 1, "no", both=True)
+    found = made.snapshot()
+    assert found["stages"]["cutouts"]["eta"] is None and found["eta"] is None  # nothing is left to wait for
+
+
 def test_stopping_says_why():
     made = tally(Clock())
     made.stopping("SIGUSR1: the allocation ends soon")

@@ -35,6 +35,23 @@ class Pools:
         """
         return None if self.shared else {stage: 1}
 
+    def held(self, window: int) -> int:
+        """Partitions whose pixels may be in memory at a time, where they go through it: ``window`` a thread."""
+        return window * max(self.threads["scores"] + (0 if self.shared else self.threads["cutouts"]), 1)
+
+    def held_by_one(self, window: int) -> dict[Stage, int]:
+        """How many of these one worker holds by stage: those that it cut, those that it is to score."""
+        if self.shared:
+            one = window * self._threads_of_one("scores")
+            return {"cutouts": one, "scores": one}
+        return {
+            "cutouts": -(-self.held(window) // max(self.workers["cutouts"], 1)),
+            "scores": window * self._threads_of_one("scores"),
+        }
+
+    def _threads_of_one(self, stage: Stage) -> int:
+        return -(-self.threads[stage] // max(self.workers[stage], 1))
+
 
 def find(client: "Client") -> Pools:
     """The pools of a cluster: by the abstract resources ``cutouts`` and ``scores`` of its workers, if any has one."""

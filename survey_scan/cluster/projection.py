@@ -68,12 +68,15 @@ class Rates:
         What scored: a GPU's name, or ``CPU``.
     where : str
         Hosts, day and number of partitions.
+    kept : float or None
+        Share of the cutouts whose pixels were kept, of a run that keeps those above a logit.
     """
 
     cutouts: float | None
     scores: float | None
     device: str
     where: str
+    kept: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,10 @@ class Projection:
         Seconds of a job.
     jobs : int or None
         Jobs of that walltime it takes.
+    store : str
+        Which pixels are kept.
+    cutout_bytes : int
+        Of one cutout's pixels, at most.
     """
 
     targets: int
@@ -150,6 +157,8 @@ class Projection:
     limits: str | None
     walltime: float | None
     jobs: int | None
+    store: str = "all"
+    cutout_bytes: int = 0
 
 
 def measured(folder: Path) -> Rates:
@@ -179,6 +188,7 @@ def rates(found: Mapping[Any, Iterable[Mapping[str, Any]]]) -> Rates:
         scores=_rate(scored, _scoring),
         device=device,
         where=f"{text}, {day}, {max(len(cut), len(scored)):,} partitions" if hosts else "nothing measured",
+        kept=_share(cut),
     )
 
 
@@ -192,6 +202,7 @@ def project(
     workers: Workers,
     measured: Rates,
     walltime: float | None,
+    store: str = "all",
     fixed_seconds: float = 0.0,
 ) -> Projection:
     """What a scan will take.
@@ -210,6 +221,8 @@ def project(
         How fast one of them is.
     walltime : float or None
         Seconds of a job; None if there is no limit.
+    store : {'all', 'candidates', 'none'}
+        Which pixels are kept; how many of candidates, ``measured`` says, and the bytes are without them if it does not.
     fixed_seconds : float
         What any scan takes besides, if it was measured.
     """
@@ -229,10 +242,10 @@ def project(
         dtype=dtype,
         workers=workers,
         rates=measured,
-        data_bytes=stored_bytes(n, size, bands, dtype, partition)
+        data_bytes=stored_bytes(n, size, bands, dtype, partition, store, measured.kept)
         + n * _TABLE_BYTES
         + -(-n // partition) * _PARTITION_BYTES,
-        files=stored_files(n, dtype, partition) + FILES_BESIDE * -(-n // partition),
+        files=stored_files(n, dtype, partition, store) + FILES_BESIDE * -(-n // partition),
         cutouts_hours=cut,
         scores_hours=score,
         hours=hours,
@@ -241,29 +254,46 @@ def project(
         limits=limits,
         walltime=walltime,
         jobs=_jobs(hours, walltime),
+        store=store,
+        cutout_bytes=size * size * bands * np.dtype(dtype).itemsize,
     )
 
 
-def stored_bytes(targets: int, size: int, bands: int, dtype: str, partition: int) -> int:
+def stored_bytes(
+    targets: int, size: int, bands: int, dtype: str, partition: int, store: str = "all", kept: float | None = None
+) -> int:
     """Bytes of cutouts.zarr without its metadata; of int16 pixels before compression, so at most.
 
     An image shard holds whole chunks of 256 targets, each with a checksum, and an index of 16 bytes a chunk; the small
-    arrays are padded to whole partitions. Identifiers are taken to be int64.
+    arrays are padded to whole partitions. Identifiers are taken to be int64. Of ``store: candidates`` a chunk is one target,
+    and a share ``kept`` of them is there; each partition is taken to have one.
     """
-    partitions, chunks = -(-targets // partition), 0
+    if store == "none":
+        return 0
+    per_band = 8 if dtype == "int16" else 4  # bad_fraction, and the step of int16
+    one, partitions = size * size * bands * np.dtype(dtype).itemsize, -(-targets // partition)
+    side = partitions * (partition * (_SIDE_BYTES + per_band * bands) + 4 * (_arrays(dtype) - 1))
+    if store == "candidates":
+        beside = partition * 16 + 4 + partition + 4  # the shard's index, and which are kept
+        return math.ceil(targets * (kept or 0)) * (one + 4) + side + partitions * beside
+    chunks = 0
     if targets:
         last = targets - (partitions - 1) * partition
         chunks = (partitions - 1) * (partition // CHUNK_ROWS) + -(-last // CHUNK_ROWS)
-    pixels = chunks * (CHUNK_ROWS * size * size * bands * np.dtype(dtype).itemsize + 4)
+    pixels = chunks * (CHUNK_ROWS * one + 4)
     index = partitions * (partition // CHUNK_ROWS * 16 + 4)
-    per_band = 8 if dtype == "int16" else 4  # bad_fraction, and the step of int16
-    side = partitions * (partition * (_SIDE_BYTES + per_band * bands) + 4 * (_arrays(dtype) - 1))
     return pixels + index + side
 
 
-def stored_files(targets: int, dtype: str, partition: int) -> int:
-    """Files of cutouts.zarr: one a partition and array, the metadata of each array, and the group's."""
-    return -(-targets // partition) * _arrays(dtype) + _arrays(dtype) + 1
+def stored_files(targets: int, dtype: str, partition: int, store: str = "all") -> int:
+    """Files of cutouts.zarr: one a partition and array, the metadata of each array, and the group's.
+
+    Of ``store: candidates`` at most, since a partition without any kept has no shard of pixels.
+    """
+    if store == "none":
+        return 0
+    arrays = _arrays(dtype) + (store == "candidates")
+    return -(-targets // partition) * arrays + arrays + 1
 
 
 def lines(found: Projection) -> list[str]:
@@ -274,12 +304,17 @@ def lines(found: Projection) -> list[str]:
         who = f"{workers.cutouts:,} for both stages" + (f", on {workers.scores:,} {device}" if workers.gpu else "")
     else:
         who = f"{workers.cutouts:,} for cutouts, {workers.scores:,} {device} for scores"
-    size = f"{'at most ' if found.at_most or found.dtype == 'int16' else ''}{_size(found.data_bytes)}"
+    upper = found.at_most or (found.dtype == "int16" and found.store != "none")
+    size = f"{'at most ' if upper else ''}{_size(found.data_bytes)}"
     told = [
         f"targets     {at_most}{found.targets:,} in {found.partitions:,} partitions of {found.partition:,}",
         f"workers     {workers.nodes:,} {'node' if workers.nodes == 1 else 'nodes'}: {who}",
-        f"disk        {size} in {at_most}{found.files:,} files",
+        f"disk        {size} in {'at most ' if found.store == 'candidates' else at_most}{found.files:,} files",
     ]
+    if found.store == "candidates" and found.rates.kept is None:
+        told.append(f"            and {found.cutout_bytes / 1000:,.1f} kB for each cutout that is kept")
+    elif found.store == "candidates":
+        told.append(f"            with {found.rates.kept:.2%} of the cutouts kept ({found.rates.where})")
     one = "a GPU" if found.rates.device != CPU else "a worker"
     for stage, hours, rate, each in (
         ("cutouts", found.cutouts_hours, found.rates.cutouts, "a thread"),
@@ -341,6 +376,13 @@ def _rate(found: Iterable[Mapping[str, Any]], clock: Callable[[Mapping[str, Any]
     timed = [(record["targets"], clock(record)) for record in found]
     targets, seconds = (sum(column) for column in zip(*timed, strict=True)) if timed else (0, 0.0)
     return targets / seconds if targets and seconds > 0 else None
+
+
+def _share(cut: Iterable[Mapping[str, Any]]) -> float | None:
+    """Share of the cutouts that were kept, of records that say it of any."""
+    said = [(record["kept"], record["targets"]) for record in cut if "kept" in record]
+    kept, targets = (sum(numbers) for numbers in zip(*said, strict=True)) if said else (0, 0)
+    return kept / targets if kept else None
 
 
 def _hours(targets: int, many: int, rate: float | None) -> float | None:

@@ -6,8 +6,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from survey_scan import records
+from survey_scan import records, scores
+from survey_scan.combination import column
 from survey_scan.config import CHUNK_ROWS, Config, Cutouts, Service
+from survey_scan.config_file import load
 from survey_scan.engine import state
 from survey_scan.engine.progress import duration
 from survey_scan.engine.state import Standing
@@ -66,7 +68,9 @@ def todo(run: RunDirectory, standing: Standing, say: Say) -> None:
             say(f"{stage:<11} all {done:,} done")
             continue
         new = reasons.pop("new", 0)
+        again = reasons.pop(state.NOT_KEPT, 0)
         why = [f"{n:,} changed: {what}" for what, n in reasons.items()]
+        why += [f"{again:,} again, whose pixels were not kept"] if again else []
         text = ", ".join(([f"{new:,} new"] if new else []) + why)
         say(f"{stage:<11} {len(standing.todo[stage]):,} to do ({text}), {done:,} done")
 
@@ -136,7 +140,24 @@ def closing(run: RunDirectory, standing: Standing, say: Say) -> None:
         say(f"              {number:>13,}  {status.reason} (status {int(status)})")
     if flagged:
         say(f"flagged     {run.failures}")
+    if standing.streamed:
+        _kept(run, n, say)
     _candidates(run, say)
+
+
+def _kept(run: RunDirectory, n: dict[str, Any], say: Say) -> None:
+    """Print how many cutouts there are to look at, and how many candidates have none."""
+    config = load(run.config_resolved)
+    if config.cutouts.above is None:
+        say("kept        no cutouts (cutouts.store: none)")
+        return
+    names = [column(name) for name in config.networks]
+    table = pd.read_parquet(run.candidates_parquet, columns=names)
+    without = int((~scores.kept(table, names, config.cutouts.above)).sum())
+    say(
+        f"kept        {n['kept']:,} of {n['planned']:,} cutouts, those with a logit of at least {config.cutouts.above:g}; "
+        f"{without:,} of {len(table):,} candidates have none"
+    )
 
 
 def _candidates(run: RunDirectory, say: Say) -> None:
@@ -170,6 +191,7 @@ COUNTS = (
     "planned",
     "cutouts_ok",
     "cutouts_flagged",
+    "kept",
     "scored",
     "unscored",
     "set_aside",
@@ -182,12 +204,15 @@ def counts(run: RunDirectory, standing: state.Standing) -> dict[str, Any]:
     facts = state.plan_facts(run)
     cut, scored = standing.status_counts("cutouts"), standing.status_counts("scores")
     ranked = records.read(run.ranking_record) if not standing.ranking_todo else None
+    done = standing.done["cutouts"]
+    kept = sum(r["kept"] for r in done.values()) if standing.streamed else sum(standing.targets[p] for p in done)
     return {
         "catalogue": facts["catalogue"],
         "selected": facts["selected"],
         "planned": sum(standing.targets.values()),
         "cutouts_ok": cut[Status.OK],
         "cutouts_flagged": {str(int(code)): n for code, n in sorted(cut.items()) if code != Status.OK},
+        "kept": kept,
         "scored": scored[Status.OK],
         "unscored": sum(standing.targets.values()) - scored[Status.OK],
         "set_aside": scored[Status.SET_ASIDE],

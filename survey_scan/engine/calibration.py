@@ -84,7 +84,7 @@ def project(config: Config, options: pipeline.Options, say: Say) -> Projection |
     spec = config.cutouts
     projected = projection.project(
         state.plan_facts(run)["planned"], 0, spec.size, len(spec.bands), spec.dtype, spec.partition,
-        found.workers, found.rates, None, found.fixed_seconds,
+        found.workers, found.rates, None, spec.store, found.fixed_seconds,
     )  # fmt: skip
     for line in projection.lines(projected):
         say(line)

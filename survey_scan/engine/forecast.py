@@ -57,6 +57,7 @@ def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int |
         crew,
         _rates(run, rates),
         slurm.seconds(batch.time),
+        config.cutouts.store,
     )
     more = [account.requests(service, config.cutouts, targets or rows)[0]] if service is not None else []
     return projection.lines(found) + more

@@ -1,8 +1,9 @@
 """Projected memory of a worker at each stage, and the refusal of a plan or a scan that would not fit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from survey_scan import records
@@ -12,9 +13,10 @@ from survey_scan.cluster import pools
 from survey_scan.config import Config
 from survey_scan.cutouts import projected_bytes
 from survey_scan.engine import state
+from survey_scan.engine.scan import WINDOW
 from survey_scan.errors import ResourceError
 from survey_scan.imaging.cost import Layout
-from survey_scan.layout import STAGES, RunDirectory
+from survey_scan.layout import STAGES, RunDirectory, Stage
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -113,7 +115,9 @@ def _refuse_plan(what: dict[str, int], ways: str, client: "Client") -> None:
         )
 
 
-def project(config: Config, layouts: Iterable[Layout], network_bytes: int) -> dict[str, int]:
+def project(
+    config: Config, layouts: Iterable[Layout], network_bytes: int, held: Mapping[Stage, int] | None = None
+) -> dict[str, int]:
     """Bytes a worker needs at most, by stage.
 
     Parameters
@@ -124,12 +128,24 @@ def project(config: Config, layouts: Iterable[Layout], network_bytes: int) -> di
         Of the tiles, each kind once; of no use with a cutout service.
     network_bytes : int
         What the network says it needs, with everything; 0 if it is not asked.
+    held : mapping, optional
+        Stage → partitions whose pixels a worker holds at a time where these go through memory
+        (:meth:`survey_scan.cluster.pools.Pools.held_by_one`); those of workers of one thread if it is not known.
     """
     kinds = layouts if config.images.service is None else [None]
     cut = IDLE_BYTES + max((projected_bytes(config.cutouts, config.images, layout) for layout in kinds), default=0)
     spec = config.cutouts
-    kept = spec.partition * spec.size**2 * len(spec.bands) * 4  # by a worker that cuts and scores in turn
-    return {"cutouts": cut, "scores": max(IDLE_BYTES, network_bytes) + kept}
+    pixels = spec.partition * spec.size**2 * len(spec.bands)
+    kept = pixels * 4  # by a worker that cuts and scores in turn
+    if not spec.streamed:
+        return {"cutouts": cut, "scores": max(IDLE_BYTES, network_bytes) + kept}
+    held = held or dict.fromkeys(STAGES, WINDOW)
+    one = pixels * np.dtype(spec.dtype).itemsize
+    same = one if spec.dtype == "float32" else 0  # what is cut is held where it is
+    return {
+        "cutouts": cut + held["cutouts"] * one - same,
+        "scores": max(IDLE_BYTES, network_bytes) + (0 if same else kept) + held["scores"] * one,
+    }
 
 
 def refuse(projected: dict[str, int], allowed: dict[str, int | None]) -> None:
@@ -168,8 +184,9 @@ def check(config: Config, run: RunDirectory, network_bytes: int, client: "Client
     """
     known = state.plan_facts(run)["layouts"]
     layouts = [Layout(kind["codec"], tuple(kind["shape"]), tuple(kind["tile"])) for kind in known]
-    projected = project(config, layouts, network_bytes)
-    allowed = pools.find(client).memory
+    there = pools.find(client)
+    projected = project(config, layouts, network_bytes, there.held_by_one(WINDOW))
+    allowed = there.memory
     records.write_json(run.memory, {"projected": projected, "allowed": allowed})
     refuse(projected, {stage: allowed[stage] for stage in STAGES})
 

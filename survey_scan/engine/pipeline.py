@@ -14,6 +14,7 @@ from survey_scan import store
 from survey_scan.cluster import pools, slurm
 from survey_scan.cluster import profile as profiles
 from survey_scan.cluster.connect import Cluster, connect, minding
+from survey_scan.combination import column
 from survey_scan.config import Config
 from survey_scan.engine import (
     account,
@@ -166,7 +167,7 @@ def _run(
                     say(f"warning     {line}")
                 account.todo(run, standing, say)
                 account.service(config, standing, say)
-                if standing.todo["cutouts"] and not run.store.exists():
+                if standing.todo["cutouts"] and config.cutouts.store != "none" and not run.store.exists():
                     create_store(config, run)
                 watching.planned(standing)
                 failures = scan(cluster, config, run, standing, stop, events, watching, say)
@@ -201,7 +202,7 @@ def _standing(config: Config, run: RunDirectory) -> Standing | None:
     if not run.partitions.exists():
         return None
     standing = state.standing(run, config)
-    if any(standing.todo.values()) and not run.store.exists():
+    if any(standing.todo.values()) and config.cutouts.store != "none" and not run.store.exists():
         # Someone deleted the pixels, which is their right; but what is still to be scored needs them again.
         shutil.rmtree(run.records_folder / "cutouts", ignore_errors=True)
         standing = state.standing(run, config)
@@ -218,6 +219,7 @@ def create_store(config: Config, run: RunDirectory) -> None:
         "release": images.release,
         "pixel_scale": facts["pixel_scale"],
         **store.flux_scale(flux["zero_point"], flux["unit"], spec.zero_point),
+        **({"kept_by": list(map(column, config.networks))} if spec.store == "candidates" else {}),
     }
     store.create(run.store, facts["planned"], spec, np.dtype(facts["object_id"]), attributes)
 
@@ -274,6 +276,9 @@ def _effect(
 ) -> None:
     """Print what another precision than float32, or XLA, does to the logits of some cutouts of this run."""
     if all(m.path == "loopback" or (m.precision == "float32" and not m.jit) for m in config.networks.values()):
+        return
+    if config.cutouts.streamed and config.images.service is not None:
+        say("effect      not measured: it takes pixels, and the service would be asked for them again")
         return
     first = min(standing.todo["scores"])
     demand = pools.find(cluster.client).demand("scores")

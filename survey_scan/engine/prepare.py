@@ -76,10 +76,26 @@ def open_run(config: Config, config_path: Path, redo: str | None, limit: int | N
     _throw_away(run, redo)
     _sweep(run)
     write_manifest(run, {"state": "incomplete", "limit": limit})
-    records.write_atomically(run.readme, README.encode())
+    records.write_atomically(run.readme, _readme(config).encode())
     records.write_atomically(run.config_given, config_path.read_bytes())
     write_config(run, config)
     return run
+
+
+def _readme(config: Config) -> str:
+    """What a run's README.txt says, which depends on the pixels it keeps."""
+    if config.cutouts.store == "none":
+        text = README.replace("; row i of all targets is row i of cutouts.zarr", "; this run keeps no cutouts")
+        return "".join(
+            line
+            for line in text.splitlines(keepends=True)
+            if "cutouts.zarr" not in line and "cutouts.image" not in line
+        )
+    if config.cutouts.store == "candidates":
+        return README.replace(
+            "in the survey's files\n", "in the survey's files;\n" + " " * 30 + "only where kept is true\n"
+        )
+    return README
 
 
 def write_config(run: RunDirectory, config: Config) -> None:

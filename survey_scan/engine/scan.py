@@ -3,6 +3,10 @@
 A small window of tasks is in flight, so the scheduler's memory stays flat however many partitions there are, a stop is
 soon done, and a killed worker takes few tasks with it. ``scores`` of a partition is submitted as soon as its ``cutouts``
 end: both stages run side by side, on the same workers or on two pools of them.
+
+Where not all pixels are stored (``Standing.streamed``), ``scores`` is given the future of ``cutouts``: Dask keeps the pixels
+with the worker that cut, moves them to the one that scores, and has them cut again where they are lost; the driver never sees them.
+A partition then holds memory from the beginning of its cutting to the end of its scoring, and counts as in flight all that time.
 """
 
 import contextlib
@@ -47,7 +51,8 @@ LAST_SECONDS = 60.0
 #: The disk is full, or the quota is: every other partition would fail in the same way.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
-_FUNCTIONS = {"cutouts": tasks.cutouts, "scores": tasks.scores}
+_FUNCTIONS: dict[Stage, Callable[..., Any]] = {"cutouts": tasks.cutouts, "scores": tasks.scores}
+_STREAMED: dict[Stage, Callable[..., Any]] = {"cutouts": tasks.hold, "scores": tasks.score_held}
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class Scan:
         self._cutouts = deque(sorted(todo["cutouts"]))
         self._scores = deque(p for p in sorted(todo["scores"]) if p not in todo["cutouts"])
         self._flying: dict[str, tuple[Stage, int, Future]] = {}
+        self._held: dict[int, Future] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._slowest = 0.0
         self._end, self._stopping = self.cluster.end, False
@@ -140,8 +146,11 @@ class Scan:
         for stage, _, _ in self._flying.values():
             flying[stage] += 1
         for stage, partitions in waiting.items():
-            while partitions and not self.stop.requested:
+            # what is cut and held only in memory is finished, also when a stop was asked for
+            while partitions and (not self.stop.requested or partitions[0] in self._held):
                 taken = sum(flying.values()) if self._pools.shared else flying[stage]
+                if stage == "cutouts" and len(self._held) >= self._pools.held(WINDOW):
+                    break
                 if self.service and stage == "cutouts" and flying[stage]:
                     break
                 if taken >= WINDOW * max(self._pools.threads[stage], 1):
@@ -151,11 +160,13 @@ class Scan:
 
     def _submit(self, stage: Stage, partition: int) -> None:
         name = f"{stage}-{partition:05d}-{digest([str(self.run), id(self)])[:8]}"
+        keys = self.standing.keys
         future = self._client.submit(
-            _FUNCTIONS[stage],
+            (_STREAMED if self.standing.streamed else _FUNCTIONS)[stage],
             str(self.run),
             partition,
-            self.standing.keys[stage][partition],
+            {s: keys[s][partition] for s in STAGES} if self.standing.streamed else keys[stage][partition],
+            *([self._held[partition]] if stage == "scores" and partition in self._held else []),
             key=name,
             pure=False,
             retries=0 if self.service and stage == "cutouts" else self.retries,
@@ -163,28 +174,45 @@ class Scan:
             resources=self._pools.demand(stage),
         )
         self._flying[name] = (stage, partition, future)
+        if self.standing.streamed and stage == "cutouts":
+            self._held[partition] = future
         self.progress.started(stage)
         self.tally.submitted(stage, partition)
         future.add_done_callback(self._ended.put)
 
     def _collect(self, future: "Future") -> None:
         stage, partition, _ = self._flying.pop(str(future.key))
+        if self.standing.streamed and stage == "cutouts" and future.status not in ("error", "cancelled"):
+            self.tally.handed(stage, partition)
+            self._scores.append(partition)
+            return
         # Both calls wait where a worker died with a result nobody had read yet, until Dask has made it again.
         error = future.exception()
         if future.status == "cancelled":
             raise Interrupted("the Dask cluster went away; run the same command again to resume.")
-        if error is None:
-            facts: dict[str, Any] = future.result()
-            self.events.write("finished", stage=stage, partition=partition, **facts)
-            self.progress.finished(stage, facts["targets"])
-            self.tally.finished(stage, partition, facts)
-            self._slowest = max(self._slowest, facts["seconds"])
+        found = future.result() if error is None else None
+        held = self._held.pop(partition, None)
+        if held is not None:
+            if (
+                error is not None and stage == "scores" and held.status == "error"
+            ):  # pixels were lost, and not cut again
+                self.tally.handed(stage, partition)
+                stage = "cutouts"
+            held.release()
+        if found is not None:
+            ended: dict[Stage, dict[str, Any]] = found if self.standing.streamed else {stage: found}
+            for one, facts in ended.items():
+                self.events.write("finished", stage=one, partition=partition, **facts)
+                self.progress.finished(one, facts["targets"])
+                self.tally.finished(one, partition, facts)
+            self._slowest = max(self._slowest, sum(facts["seconds"] for facts in ended.values()))
             if stage == "cutouts" and partition in self.standing.todo["scores"]:
                 self._scores.append(partition)
             return
+        assert error is not None
         reason = self._reason(stage, partition, error)
         self.events.write("failed", stage=stage, partition=partition, reason=reason)
-        self.tally.failed(stage, partition, reason)
+        self.tally.failed(stage, partition, reason, both=self.standing.streamed)
         self.failures.append(Failure(stage, partition, reason))
         if isinstance(error, ServiceError):
             raise Incomplete(
@@ -249,7 +277,7 @@ class Scan:
             self.stop.first("the end of the allocation")
         if self.stop.requested and left < CLOSING_SECONDS:
             raise Interrupted(
-                f"stopped by {self.stop.requested}, with {len(self._flying)} partitions unfinished; "
+                f"stopped by {self.stop.requested}, with {len(self._held) or len(self._flying)} partitions unfinished; "
                 "run the same command again to resume."
             )
 

@@ -31,8 +31,15 @@ _NO_RESULT: dict[str, set[str]] = {
     "catalogue": {"rows_per_task"},
     "selection": {"paper", "box"},
 }
-#: Keys that came later, and count only where they are given: what was done without them is still the same.
-_LATER: dict[str, set[str]] = {"cutouts": {"zero_point"}, "images": {"service"}, "ranking": {"combine"}}
+#: Keys that came later, with what they were until then, and count only where they say something else.
+_LATER: dict[str, dict[str, Any]] = {
+    "cutouts": {"zero_point": None, "store": "all", "above": None},
+    "images": {"service": None},
+    "ranking": {"combine": None},
+}
+
+#: Why a partition is cut again for scores that are to do: its pixels were not kept.
+NOT_KEPT = "pixels"
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,10 @@ class Standing:
     done : dict
         Stage → the finished records by partition.
     todo : dict
-        Stage → partition → the names of the key's parts that changed, or ``["new"]``.
+        Stage → partition → the names of the key's parts that changed, or ``["new"]``; of cutouts also ``["pixels"]``, which
+        were not kept and are needed again.
+    streamed : bool
+        Whether pixels go to the networks through memory: what is to be scored is then to be cut, too.
     """
 
     partitions: pd.DataFrame
@@ -57,6 +67,7 @@ class Standing:
     todo: dict[Stage, dict[int, list[str]]]
     ranking_key: Key
     ranking_todo: list[str]
+    streamed: bool = False
 
     @property
     def complete(self) -> bool:
@@ -117,6 +128,10 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     for p in todo["cutouts"]:  # new pixels need new scores, even if by chance their key is the same
         if done["scores"].remove(p):
             todo["scores"][p] = ["cutouts"]
+    if config.cutouts.streamed:
+        for p in todo["scores"]:
+            if done["cutouts"].remove(p):
+                todo["cutouts"][p] = [NOT_KEPT]
     ranking_key = {
         "scores": digest_each(keys["scores"][p] for p in sorted(keys["scores"])),
         "ranking": digest(_section(config, "ranking")),
@@ -127,7 +142,7 @@ def standing(run: RunDirectory, config: Config) -> Standing:
     ranking_todo = explain(record["key"] if record else None, ranking_key)
     if not ranking_todo and (any(todo.values()) or not run.candidates_parquet.exists()):
         ranking_todo = ["scores" if any(todo.values()) else "missing"]
-    return Standing(partitions, keys, done, todo, ranking_key, ranking_todo)
+    return Standing(partitions, keys, done, todo, ranking_key, ranking_todo, config.cutouts.streamed)
 
 
 def models_key(config: Config) -> Key:
@@ -264,7 +279,7 @@ def differences(old: Config, new: Config) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {"plan": [], "cutouts": []}
     for section in ("catalogue", "selection", "images", "cutouts"):
-        before, now = _section(old, section), _section(new, section)
+        before, now = ({**_LATER.get(section, {}), **_section(config, section)} for config in (old, new))
         for name in before | now:
             if before.get(name) != now.get(name):
                 late = section == "cutouts" and name != "partition"
@@ -278,7 +293,8 @@ def _section(config: Config, name: str) -> dict[str, Any]:
     section: dict[str, Any] = getattr(config, name).model_dump(mode="json", exclude=_NO_RESULT.get(name))
     if section.get("service") is not None:
         section["service"] = section["service"]["url"]  # how fast, how often and as whom it is asked changes no pixel
-    return {key: value for key, value in section.items() if value is not None or key not in _LATER.get(name, ())}
+    later = _LATER.get(name, {})
+    return {key: value for key, value in section.items() if key not in later or value != later[key]}
 
 
 def _image_digests(run: RunDirectory, images: Images, bands: list[str], partitions: pd.DataFrame) -> list[str]:

@@ -1,9 +1,11 @@
 """What Dask calls in a scan: each function does one partition of one stage and leaves a record.
 
 The order is always: forget the record, write the data, write the record. What travels through Dask is the path of the
-run, the number of the partition and its key; pixels and scores stay on disk.
+run, the number of the partition and its key; pixels and scores stay on disk. Where not all pixels are stored, :func:`hold` and
+:func:`score_held` do the two stages, and pixels go from the one to the other through memory.
 """
 
+import errno
 import json
 import os
 import resource
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import add
 from pathlib import Path
@@ -34,7 +37,8 @@ from survey_scan.cutouts import cut_partition
 from survey_scan.engine import state
 from survey_scan.errors import ModelError
 from survey_scan.identity import Key
-from survey_scan.layout import RunDirectory
+from survey_scan.imaging import base
+from survey_scan.layout import STAGES, RunDirectory, Stage
 from survey_scan.models import DeviceLost
 from survey_scan.ranking import summary
 from survey_scan.schema import Status
@@ -78,22 +82,93 @@ def cutouts(path: str, partition: int, key: Key) -> dict[str, Any]:
     records.forget(run.record("scores", partition))  # of the old pixels
     records.forget(record)
     targets = pd.read_parquet(run.targets(partition))
-    spec, facts_of_plan = config.cutouts, state.plan_facts(run)
-    out = _memory(spec.partition, spec.size, len(spec.bands))
-    scale, flux = facts_of_plan["pixel_scale"], facts_of_plan.get("flux", {})
-    downloads = run.downloads(partition)
-    cut = cut_partition(targets, config.images, spec, scale, out, flux.get("zero_point"), downloads)
+    cut = _cut(run, config, partition, targets, _memory(config.cutouts))
     store.write(run.store, partition, targets["object_id"].to_numpy(), targets["ra"], targets["dec"], cut)
-    facts = {
-        "targets": len(targets),
-        "status": _count(cut.status),
-        "problems": cut.problems,
-        "reads": cut.reads,
-        **_facts(began),
-    }
+    facts = _cut_facts(cut, began)
     records.write(record, key, facts)
-    shutil.rmtree(downloads, ignore_errors=True)
+    shutil.rmtree(run.downloads(partition), ignore_errors=True)
     return facts
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What :func:`hold` hands to :func:`score_held`: cutouts, and the facts of cutting them.
+
+    Dask keeps it with the worker that cut, moves it to the one that scores, and has it made again where it is lost.
+    """
+
+    held: store.Held
+    facts: dict[str, Any]
+
+    def __sizeof__(self) -> int:
+        """Bytes of the pixels."""
+        return sys.getsizeof(self.held)
+
+
+def hold(path: str, partition: int, keys: dict[Stage, Key]) -> Handed | None:
+    """Cut the targets of one partition, and keep the cutouts in memory as they would be stored.
+
+    Parameters
+    ----------
+    path, partition
+        As in :func:`cutouts`.
+    keys : dict
+        Stage → what its result depends on.
+
+    Returns
+    -------
+    Handed or None
+        None if the partition is finished: its worker died after that and before saying so.
+    """
+    run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
+    if _finished(run, partition, keys) is not None:
+        return None
+    targets = pd.read_parquet(run.targets(partition))
+    spec = config.cutouts
+    # float32 pixels are handed on as they are cut: they need memory that the next partition leaves alone
+    out = None if spec.dtype == "float32" else _memory(spec)
+    cut = _cut(run, config, partition, targets, out)
+    held = store.hold(targets["object_id"].to_numpy(), cut, spec.dtype)
+    return Handed(held, _cut_facts(cut, began))
+
+
+def score_held(path: str, partition: int, keys: dict[Stage, Key], handed: Handed | None) -> dict[Stage, dict[str, Any]]:
+    """Score cutouts in memory, keep the pixels that are to be kept, and write the records of both stages.
+
+    Parameters
+    ----------
+    path, partition, keys
+        As in :func:`hold`.
+    handed : Handed or None
+        What that returned.
+
+    Returns
+    -------
+    dict
+        Stage → its record's facts.
+    """
+    run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
+    if (found := _finished(run, partition, keys)) is not None:
+        return found
+    if handed is None:
+        raise FileNotFoundError(errno.ENOENT, "records that were there are gone", str(run.records_folder))
+    records.forget(run.record("scores", partition))
+    records.forget(run.record("cutouts", partition))
+    spec, held = config.cutouts, handed.held
+    targets = _opened(run.targets(partition)).read(use_threads=False)
+    scored, ran = _scored(config, partition, keys["scores"], held, 0, len(held.status))
+    cut_facts = {**handed.facts, "kept": 0}
+    if spec.above is not None:
+        kept = scoring.kept(scored.table, list(map(column, config.networks)), spec.above)
+        ra, dec = (targets[name].to_numpy() for name in ("ra", "dec"))
+        store.write_kept(run.store, partition, ra, dec, held, kept)
+        cut_facts["kept"] = int(kept.sum())
+    scoring.write(run.scores(partition), scored.table, _footer(config, targets, scored.table))
+    facts = _score_facts(scored, ran, began)
+    records.write(run.record("cutouts", partition), keys["cutouts"], cut_facts)
+    records.write(run.record("scores", partition), keys["scores"], facts)
+    shutil.rmtree(run.downloads(partition), ignore_errors=True)
+    return {"cutouts": cut_facts, "scores": facts}
 
 
 def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
@@ -115,26 +190,67 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
         return found
     records.forget(record)
     targets = _opened(run.targets(partition)).read(use_threads=False)
-    spec = config.cutouts
+    start = partition * config.cutouts.partition
+    scored, ran = _scored(config, partition, key, store.Reader(run.store), start, start + len(targets))
+    scoring.write(run.scores(partition), scored.table, _footer(config, targets, scored.table))
+    facts = _score_facts(scored, ran, began)
+    records.write(record, key, facts)
+    return facts
+
+
+def _finished(run: RunDirectory, partition: int, keys: dict[Stage, Key]) -> dict[Stage, dict[str, Any]] | None:
+    """The records of both stages, if they say that they are finished."""
+    found = {stage: records.read(run.record(stage, partition)) for stage in STAGES}
+    if any(record is None or record["key"] != keys[stage] for stage, record in found.items()):
+        return None
+    return {stage: record for stage, record in found.items() if record is not None}
+
+
+def _cut(
+    run: RunDirectory, config: Config, partition: int, targets: pd.DataFrame, out: NDArray[np.float32] | None
+) -> base.Cutouts:
+    plan = state.plan_facts(run)
+    zero_points = plan.get("flux", {}).get("zero_point")
+    return cut_partition(
+        targets, config.images, config.cutouts, plan["pixel_scale"], out, zero_points, run.downloads(partition)
+    )
+
+
+def _cut_facts(cut: base.Cutouts, began: float) -> dict[str, Any]:
+    return {
+        "targets": len(cut.status),
+        "status": _count(cut.status),
+        "problems": cut.problems,
+        "reads": cut.reads,
+        **_facts(began),
+    }
+
+
+def _scored(
+    config: Config, partition: int, key: Key, source: scoring.Source, start: int, stop: int
+) -> tuple[scoring.Scored, dict[str, Any]]:
+    """Scores of one partition, on which device, and the seconds until its networks were there."""
+    began = time.perf_counter()
     networks = _networks(config.model_dump_json(include=_NETWORKS), tuple(sorted(_of_networks(key).items())))
-    loaded, start = time.perf_counter(), partition * spec.partition
+    loaded = time.perf_counter() - began
     try:
-        scored = scoring.score_partition(store.Reader(run.store), start, start + len(targets), networks, config.cascade)
+        scored = scoring.score_partition(source, start, stop, networks, config.cascade)
     except DeviceLost as error:
         _leave(f"scores {partition:05d}: the GPU failed: {error}")
-    scoring.write(run.scores(partition), scored.table, _footer(config, targets, scored.table))
-    facts = {
+    device = next(iter(networks.values())).describe()["device"]
+    return scored, {"device": device, "load_seconds": round(loaded, 3)}
+
+
+def _score_facts(scored: scoring.Scored, ran: dict[str, Any], began: float) -> dict[str, Any]:
+    return {
         "targets": len(scored.table),
         "status": _count(scored.table["status"].to_numpy()),
         "logits": bins.count(scored.table.filter(regex="^logit").to_numpy()[:, -1]),
-        "device": next(iter(networks.values())).describe()["device"],
+        **ran,
         "device_seconds": round(scored.device_seconds, 3),
         "waited_seconds": round(scored.waited_seconds, 3),
-        "load_seconds": round(loaded - began, 3),
         **_facts(began),
     }
-    records.write(record, key, facts)
-    return facts
 
 
 def _footer(config: Config, targets: pa.Table, scored: pd.DataFrame) -> dict[str, str]:
@@ -152,21 +268,29 @@ def effect(path: str, partition: int) -> list[str]:
     from survey_scan.models import effect
 
     run, config = RunDirectory(Path(path)), _config(path)
-    spec, reader = config.cutouts, store.Reader(run.store)
-    start, stop = (
-        partition * spec.partition,
-        partition * spec.partition + pq.read_metadata(run.targets(partition)).num_rows,
-    )
-    ok = np.flatnonzero(np.asarray(reader.column("status", start, stop)) == Status.OK)[:CHUNK_ROWS]
+    spec, source = config.cutouts, _some(run, config, partition)
+    start = 0 if spec.streamed else partition * spec.partition
+    stop = start + pq.read_metadata(run.targets(partition)).num_rows
+    ok = np.flatnonzero(np.asarray(source.column("status", start, stop)) == Status.OK)[:CHUNK_ROWS]
     if not len(ok):
         return []
-    stored = reader.read(start, start + int(ok[-1]) + 1)
+    stored = source.read(start, start + int(ok[-1]) + 1)
     step = None if stored.step is None else stored.step[ok]
     lines = []
     for name, model in config.networks.items():
         found = effect.measure(model, spec.bands, spec.size, spec.dtype, stored.image[ok], step, worker.device())
         lines += [f"{name}: {effect.line(found)}".removeprefix(": ")] if found else []
     return lines
+
+
+def _some(run: RunDirectory, config: Config, partition: int) -> scoring.Source:
+    """Cutouts of the first targets of a partition at least: those of the store, or where not all are stored cut again."""
+    if not config.cutouts.streamed:
+        return store.Reader(run.store)
+    targets = pd.read_parquet(run.targets(partition)).head(4 * CHUNK_ROWS)  # of which some are flagged
+    cut = _cut(run, config, partition, targets, None)
+    shutil.rmtree(run.downloads(partition), ignore_errors=True)
+    return store.hold(targets["object_id"].to_numpy(), cut, config.cutouts.dtype)
 
 
 def top(path: str, partitions: list[int], lowest: float = -np.inf) -> pd.DataFrame:
@@ -284,9 +408,9 @@ def _load(sections: str, key: tuple[tuple[str, str], ...]) -> "dict[str, Network
     return networks
 
 
-def _memory(partition: int, size: int, bands: int) -> NDArray[np.float32]:
+def _memory(spec: Cutouts) -> NDArray[np.float32]:
     """Memory for the pixels of a partition, kept by each thread: getting it anew each time costs 15 % of the cutting."""
-    shape = (partition, size, size, bands)
+    shape = (spec.partition, spec.size, spec.size, len(spec.bands))
     kept: NDArray[np.float32] | None = getattr(_mine, "memory", None)
     if kept is None or kept.shape != shape:
         kept = _mine.memory = np.empty(shape, np.float32)

@@ -16,7 +16,7 @@ from survey_scan.models.contract import Contract
 from survey_scan.models.package import SCALE_TOLERANCE, ZERO_POINT_TOLERANCE, Cutouts, Package, View
 from survey_scan.models.packing import cutouts_of
 from survey_scan.simulation.folder import TrainingSet
-from survey_scan.store import Reader
+from survey_scan.store import UNWRITTEN, Reader, kept_none
 from survey_scan.training import labels
 from survey_scan.training.config import Data, Labelled, Training
 from survey_scan.training.labels import Matched, Rows
@@ -123,9 +123,10 @@ def views(opened: Opened, contract: Contract) -> list[View]:
 def describe(entry: Entry) -> str:
     """One store in words."""
     rows, matched = entry.matched.rows, entry.matched
+    flagged = "whose cutout is not whole" + ("" if entry.reader.whole else ", or was not kept")
     without = [
         f"{count:,} {what}"
-        for count, what in ((matched.absent, "not in the store"), (matched.flagged, "whose cutout is not whole"))
+        for count, what in ((matched.absent, "not in the store"), (matched.flagged, flagged))
         if count
     ]
     more = f"; without {' and '.join(without)}" if without else ""
@@ -143,7 +144,8 @@ def _open(number: int, data: Labelled) -> Entry:
     store = given if (given / "zarr.json").exists() else given / "cutouts.zarr"
     if not (store / "zarr.json").exists():
         raise UserError(
-            f"{given} holds no cutouts. Name a run directory, a folder of 'survey_scan simulate', or a cutouts.zarr."
+            kept_none(store)
+            or f"{given} holds no cutouts. Name a run directory, a folder of 'survey_scan simulate', or a cutouts.zarr."
         )
     made = records.read(simulated.manifest)
     if made is not None and made.get("state") != "complete":
@@ -154,6 +156,7 @@ def _open(number: int, data: Labelled) -> Entry:
     reader = Reader(store)
     ids = reader.column("object_id", 0, reader.n_targets)
     status = reader.column("status", 0, reader.n_targets)
+    status = np.where(reader.kept(0, reader.n_targets), status, np.uint8(UNWRITTEN))
     found = labels.match(number, (str(given), str(path)), ids, status, read_labels(path, one_class=True).table)
     if isinstance(data, Data) and data.hard_negatives is not None:
         hard = data.hard_negatives

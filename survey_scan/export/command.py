@@ -11,6 +11,7 @@ from survey_scan.engine import state
 from survey_scan.errors import UserError
 from survey_scan.export import cutouts, folder, regions, tables, zooniverse
 from survey_scan.export.chosen import Chosen, choose
+from survey_scan.grading import candidates
 from survey_scan.grading.candidates import Pixels, run_digest
 from survey_scan.identity import digest
 from survey_scan.layout import RunDirectory
@@ -81,6 +82,7 @@ def run(directory: RunDirectory, options: Options, say: Callable[[str], None]) -
 
 
 def _folder(directory: RunDirectory, chosen: Chosen, options: Options, out: Path, say: Callable[[str], None]) -> None:
+    chosen = Chosen(candidates.with_pixels(directory, chosen.table, say), chosen.columns)
     ids = chosen.table.assign(object_id=chosen.table["object_id"].astype(str))
     pixels = Pixels(directory, ids)
     ranked = records.read(directory.ranking_record)

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from survey_scan import records
+from survey_scan import records, scores
 from survey_scan.engine import state
 from survey_scan.errors import RunError
 from survey_scan.identity import digest
@@ -64,6 +64,43 @@ def read(run: RunDirectory, top: int | None, say: Callable[[str], None]) -> pd.D
         raise RunError(f"{run.candidates_parquet} has no rows: there is nothing to grade. Lower ranking.threshold.")
     table["object_id"] = table["object_id"].astype(str)
     return table
+
+
+def without_pixels(run: RunDirectory) -> set[str]:
+    """``object_id``, as text, of the candidates whose pixels were not kept.
+
+    Raises
+    ------
+    RunError
+        If there is no store.
+    """
+    reader = Reader(run.store)
+    if reader.whole:
+        return set()
+    names, above = list(reader.attributes["kept_by"]), float(reader.attributes["above"])
+    table = pd.read_parquet(run.candidates_parquet, columns=["object_id", *names])
+    return set(table["object_id"][~scores.kept(table, names, above)].astype(str))
+
+
+def with_pixels(run: RunDirectory, table: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFrame:
+    """Those rows of a table of candidates whose pixels were kept; says how many are left out.
+
+    Raises
+    ------
+    RunError
+        If none is left, or there is no store.
+    """
+    gone = table["object_id"].astype(str).isin(without_pixels(run)).to_numpy()
+    if not gone.any():
+        return table
+    above = Reader(run.store).attributes["above"]
+    why = f"their logit is below {above:g} (cutouts.above), and their cutouts were not kept"
+    if gone.all():
+        raise RunError(
+            f"all {len(table):,} candidates lack a picture: {why}. Lower it, and cut again: survey_scan run CONFIG --redo cutouts"
+        )
+    say(f"left out    {gone.sum():,} of {len(table):,} candidates: {why}")
+    return table[~gone].reset_index(drop=True)
 
 
 def _missing(run: RunDirectory, manifest: dict[str, Any]) -> list[str]:

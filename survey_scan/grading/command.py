@@ -51,7 +51,7 @@ def run(directory: RunDirectory, options: Options, say: Say) -> None:
     if not 0 <= options.repeats <= 0.5:
         raise UserError(f"--repeats is {options.repeats:g}; it must be from 0 to 0.5, the share shown a second time.")
     grader = options.grader or getpass.getuser()
-    table = candidates.read(directory, options.top, say)
+    table = candidates.with_pixels(directory, candidates.read(directory, options.top, say), say)
     places = order.places(table["object_id"].tolist(), grader, options.blind, options.repeats)
     digest, scheme = candidates.run_digest(directory), SCHEMES[options.scheme]
     with Journal(directory.path / "grades", grader, digest, scheme.name, say) as journal:

@@ -94,9 +94,10 @@ def choose(path: Path, network: Path, contract: Contract) -> NDArray[np.float32]
     reader = open_store(path)
     view = Package.of(network, contract).view(cutouts_of(reader))
     stop = min(int(reader.attributes["partition"]), reader.n_targets)
-    whole = np.flatnonzero(reader.column("status", 0, stop) == Status.OK)
+    whole = np.flatnonzero((reader.column("status", 0, stop) == Status.OK) & reader.kept(0, stop))
     if not len(whole):
-        raise ModelError(f"{reader.path}: none of the first {stop} cutouts is whole. Use another store.")
+        kept = "" if reader.whole else " and kept"
+        raise ModelError(f"{reader.path}: none of the first {stop} cutouts is whole{kept}. Use another store.")
     rows = whole[np.unique(np.linspace(0, len(whole) - 1, PARITY).astype(int))]
     pixels = np.concatenate([reader.pixels(int(row), int(row) + 1) for row in rows])
     inside = slice(view.margin, view.margin + view.size)

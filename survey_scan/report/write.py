@@ -13,7 +13,7 @@ from survey_scan.config import Config
 from survey_scan.config_file import load
 from survey_scan.engine import state
 from survey_scan.grading import pictures
-from survey_scan.grading.candidates import Pixels
+from survey_scan.grading.candidates import Pixels, without_pixels
 from survey_scan.layout import RunDirectory
 from survey_scan.ranking import drift
 from survey_scan.report import facts, figures, sample
@@ -58,6 +58,7 @@ def write(run: RunDirectory) -> Path:
         facts=found,
         figures=drawn,
         candidates=_shown(run, candidates),
+        unpictured=_unpictured(config),
         drift={what: _worst(table) for what, table in compared.items()},
         named=[line for what, table in compared.items() for line in drift.sentences(table, what)],
         more=max(len(candidates) - SHOWN, 0),
@@ -96,12 +97,14 @@ def _shown(run: RunDirectory, candidates: pd.DataFrame) -> list[dict[str, Any]]:
     if not len(candidates) or not run.store.exists():
         return []
     best = candidates.head(SHOWN).assign(object_id=candidates["object_id"].head(SHOWN).astype(str))
-    pixels = Pixels(run, best)
-    cutouts = [pixels.cutout(i) for i in range(len(best))]
-    weights = pictures.balance(cutouts, pixels.bands)
+    pixels, without = Pixels(run, best), without_pixels(run)
+    cutouts = [None if name in without else pixels.cutout(i) for i, name in enumerate(best["object_id"])]
+    weights = pictures.balance([cutout for cutout in cutouts if cutout is not None], pixels.bands)
     shown = []
     for cutout, row in zip(cutouts, best.to_dict("records"), strict=True):
-        picture = pictures.png(pictures.render(cutout, pixels.bands, "colour", 0, weights))
+        picture = b""
+        if cutout is not None:
+            picture = pictures.png(pictures.render(cutout, pixels.bands, "colour", 0, weights))
         said = [
             form.format(row[name]) for name, form in CAPTIONS.items() if not pd.isna(row.get(name)) and str(row[name])
         ]
@@ -109,6 +112,16 @@ def _shown(run: RunDirectory, candidates: pd.DataFrame) -> list[dict[str, Any]]:
             {**{str(k): v for k, v in row.items()}, "said": ", ".join(said), "png": base64.b64encode(picture).decode()}
         )
     return shown
+
+
+def _unpictured(config: Config) -> str:
+    """Why candidates have no picture, if some have none."""
+    spec = config.cutouts
+    if spec.store == "none":
+        return "There are no pictures: this scan kept no cutouts (cutouts.store: none)."
+    if spec.above is not None:
+        return f"Pictures are of candidates with a logit of at least {spec.above:g}: other cutouts were not kept."
+    return ""
 
 
 def _worst(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -41,7 +41,8 @@ def find(config: Simulation, kind: str) -> pd.DataFrame:
     for start in range(0, reader.n_targets, step):
         stop = min(start + step, reader.n_targets)
         place = wanted.get_indexer(pd.Index(_text(reader.column("object_id", start, stop))))
-        mine = np.flatnonzero((np.asarray(reader.column("status", start, stop)) == Status.OK) & (place >= 0))
+        good = (np.asarray(reader.column("status", start, stop)) == Status.OK) & reader.kept(start, stop)
+        mine = np.flatnonzero(good & (place >= 0))
         pieces.append(pd.DataFrame({"row": start + mine, "place": place[mine]}))
     found = pd.concat(pieces, ignore_index=True)
     magnitudes = [f"mag_{band}" for band in config.bands if f"mag_{band}" in table]

@@ -6,7 +6,9 @@
     step          (target, band)        only of int16: flux of one step; pixel = image * step, -32768 is NaN
     object_id, ra, dec, status          (target)
     bad_fraction  (target, band)
+    kept          (target)              only of ``store: candidates``: whether its pixels are there
 
+Of ``store: candidates`` a chunk of ``image`` is one target, and only those that are kept are there (:mod:`~survey_scan.store.few`).
 Rows ``0 … n_targets - 1`` are the targets in the order of the plan. All arrays are padded to whole partitions; padding,
 and what is not written yet, has status 255. A partition owns its files: no other partition ever touches them.
 """
@@ -26,9 +28,10 @@ from survey_scan import __version__
 from survey_scan.config import CHUNK_ROWS, Cutouts
 from survey_scan.errors import RunError
 from survey_scan.schema import REASONS
-from survey_scan.store import shards
-from survey_scan.store.quantisation import NAN_INT16, quantise
-from survey_scan.store.reader import Reader, StoredBatch
+from survey_scan.store import few, shards
+from survey_scan.store.held import FLOAT16_MAX, Held, as_stored, hold
+from survey_scan.store.quantisation import NAN_INT16
+from survey_scan.store.reader import NotKept, Reader, StoredBatch, kept_none
 
 if TYPE_CHECKING:
     from survey_scan.imaging import base
@@ -41,8 +44,8 @@ ORIENTATION = (
     "image[target, y, x, band]: rows and columns as in the survey's FITS files, y up the array (show with "
     "origin='lower'); the first column is column ceil(x - size/2) of the tile, the first row row ceil(y - size/2)"
 )
-#: Largest float16; pixels beyond it are stored as this.
-FLOAT16_MAX = 65504.0
+#: Said in the attributes of a store that does not hold all pixels.
+KEPT = "only targets with a logit of at least {:g} have pixels: those whose 'kept' is true; of the others image is fill value"
 
 #: Said in the attributes of every store, of its ``zero_point``: one number, or one a band where bands differ.
 MAGNITUDE = "magnitude = zero_point - 2.5 log10(flux)"
@@ -57,7 +60,7 @@ _PIXELS = {
     "float16": "flux as in the tile to 1 part in 2048, at most 65504 in absolute value; NaN is no data",
     "int16": "flux = image * step, to half a step; -32768 is no data",
 }
-_NDIM = {"image": 4, "object_id": 1, "ra": 1, "dec": 1, "status": 1, "bad_fraction": 2, "step": 2}
+_NDIM = {"image": 4, "object_id": 1, "ra": 1, "dec": 1, "status": 1, "bad_fraction": 2, "step": 2, "kept": 1}
 _FILL = {
     "object_id": 0,
     "ra": np.nan,
@@ -65,6 +68,7 @@ _FILL = {
     "status": UNWRITTEN,
     "bad_fraction": np.nan,
     "step": np.nan,
+    "kept": False,
 }
 
 
@@ -108,6 +112,7 @@ def create(path: Path, n_targets: int, spec: Cutouts, id_dtype: Any, attributes:
         "status": "uint8",
         "bad_fraction": "float32",
         **({"step": "float32"} if spec.dtype == "int16" else {}),
+        **({"kept": "bool"} if spec.store == "candidates" else {}),
     }
     dots: dict[str, Any] = {"name": "default", "separator": "."}
     try:
@@ -117,7 +122,7 @@ def create(path: Path, n_targets: int, spec: Cutouts, id_dtype: Any, attributes:
             "image",
             shape=(rows, *pixels),
             shards=(spec.partition, *pixels),
-            chunks=(CHUNK_ROWS, *pixels),
+            chunks=(1 if spec.store == "candidates" else CHUNK_ROWS, *pixels),
             dtype=spec.dtype,
             fill_value=NAN_INT16 if spec.dtype == "int16" else np.nan,
             compressors=[*codecs, Crc32cCodec()],
@@ -209,28 +214,75 @@ def write(
     OSError
         If the disk is full or fails; it names the file.
     """
-    facts = json.loads((path / "zarr.json").read_bytes())["attributes"]
-    rows, size, dtype = int(facts["partition"]), int(facts["size"]), str(facts["dtype"])
-    ids = np.asarray(object_id)
-    expected = (min(rows, facts["n_targets"] - partition * rows), size, size, len(facts["bands"]))
-    if cutouts.image.shape != expected or len(ids) != expected[0]:
-        found = f"{len(ids)} targets and pixels of shape {cutouts.image.shape}"
-        raise ValueError(f"partition {partition} of {path} takes pixels of shape {expected}, not {found}")
+    facts = _facts(path, partition, object_id, cutouts.image)
     forget(path, partition)
     steps: list[NDArray[np.float32]] = []
-    chunks = _encode(cutouts.image, dtype, steps)
-    _publish(path, "image", partition, 4, shards.shard(chunks, rows // CHUNK_ROWS))
+    chunks = _encode(cutouts.image, str(facts["dtype"]), steps)
+    _publish(path, "image", partition, 4, shards.shard(chunks, int(facts["partition"]) // CHUNK_ROWS))
+    more = {"step": np.concatenate(steps)} if facts["dtype"] == "int16" else {}
+    _write_side(path, partition, facts, object_id, ra, dec, cutouts, more)
+
+
+def write_kept(path: Path, partition: int, ra: ArrayLike, dec: ArrayLike, held: Held, kept: NDArray[np.bool_]) -> None:
+    """Write one partition of a store made for ``store: candidates``, as :func:`write` does, with the pixels of some targets.
+
+    Parameters
+    ----------
+    path, partition, ra, dec
+        As of :func:`write`.
+    held : Held
+        All cutouts of the partition.
+    kept : ndarray of bool, shape (n,)
+        Whose pixels are written.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        As :func:`write`.
+    """
+    facts = _facts(path, partition, held.object_id, held.image)
+    forget(path, partition)
+    if kept.any():
+        parts = shards.shard(few.chunks(held.image, kept), int(facts["partition"]))
+        _publish(path, "image", partition, 4, parts)
+    more = {"kept": kept} if held.step is None else {"step": held.step, "kept": kept}
+    _write_side(path, partition, facts, held.object_id, ra, dec, held, more)
+
+
+def _facts(path: Path, partition: int, object_id: ArrayLike, image: NDArray[Any]) -> dict[str, Any]:
+    """Attributes of a store, if it takes such pixels."""
+    facts: dict[str, Any] = json.loads((path / "zarr.json").read_bytes())["attributes"]
+    rows, size, n = int(facts["partition"]), int(facts["size"]), len(np.asarray(object_id))
+    expected = (min(rows, facts["n_targets"] - partition * rows), size, size, len(facts["bands"]))
+    if image.shape != expected or n != expected[0]:
+        found = f"{n} targets and pixels of shape {image.shape}"
+        raise ValueError(f"partition {partition} of {path} takes pixels of shape {expected}, not {found}")
+    return facts
+
+
+def _write_side(
+    path: Path,
+    partition: int,
+    facts: Mapping[str, Any],
+    object_id: ArrayLike,
+    ra: ArrayLike,
+    dec: ArrayLike,
+    cutouts: "base.Cutouts | Held",
+    more: Mapping[str, NDArray[Any]],
+) -> None:
+    """Write the arrays beside the pixels."""
+    ids = np.asarray(object_id)
     side: dict[str, NDArray[Any]] = {
         "object_id": ids.astype(facts["object_id"], casting="safe") if facts["object_id"] != "string" else ids,
         "ra": np.asarray(ra, np.float64),
         "dec": np.asarray(dec, np.float64),
         "status": np.asarray(cutouts.status, np.uint8),
         "bad_fraction": np.asarray(cutouts.bad_fraction, np.float32),
+        **more,
     }
-    if dtype == "int16":
-        side["step"] = np.concatenate(steps)
     for name, values in side.items():
-        _publish(path, name, partition, values.ndim, shards.checked(_padded(name, values, rows)))
+        parts = shards.checked(_padded(name, values, int(facts["partition"])))
+        _publish(path, name, partition, values.ndim, parts)
 
 
 def forget(path: Path, partition: int) -> None:
@@ -242,27 +294,20 @@ def forget(path: Path, partition: int) -> None:
 
 def _encode(image: NDArray[np.float32], dtype: str, steps: list[NDArray[np.float32]]) -> Iterator[shards.Data]:
     """The chunks of a partition as stored; the steps of int16 pixels are added to the list."""
-    from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
-
-    blosc = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
     for start in range(0, len(image), CHUNK_ROWS):
         chunk = image[start : start + CHUNK_ROWS]
         if len(chunk) < CHUNK_ROWS:
             padding = np.full((CHUNK_ROWS - len(chunk), *image.shape[1:]), np.nan, np.float32)
             chunk = np.concatenate([chunk, padding])
-        if dtype == "int16":
-            whole, step = quantise(chunk)
+        stored, step = as_stored(chunk, dtype)
+        if step is not None:
             steps.append(step[: len(image) - start])
-            yield blosc.encode(whole)
-        elif dtype == "float16":
-            yield np.clip(chunk, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16).reshape(-1).view(np.uint8)
-        else:
-            yield np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+        yield few.encoded(stored)
 
 
 def _padded(name: str, values: NDArray[Any], rows: int) -> bytes:
     """A side array's values as bytes, up to a whole partition."""
-    if values.dtype.kind not in "iuf":
+    if values.dtype.kind not in "biuf":
         from numcodecs.vlen import VLenUTF8  # type: ignore[import-untyped]
 
         text = np.full(rows, "", dtype=object)
@@ -296,8 +341,23 @@ def _attributes(n_targets: int, spec: Cutouts, object_id: str, more: Mapping[str
             **{str(int(code)): text for code, text in REASONS.items()},
             str(UNWRITTEN): "padding or not written",
         },
+        **({"kept": KEPT.format(spec.above), "above": spec.above} if spec.store == "candidates" else {}),
         **more,
     }
 
 
-__all__ = ["UNWRITTEN", "Reader", "StoredBatch", "create", "flux_scale", "forget", "write"]
+__all__ = [
+    "FLOAT16_MAX",
+    "UNWRITTEN",
+    "Held",
+    "NotKept",
+    "Reader",
+    "StoredBatch",
+    "create",
+    "flux_scale",
+    "forget",
+    "hold",
+    "kept_none",
+    "write",
+    "write_kept",
+]

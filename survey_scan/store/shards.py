@@ -16,25 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: A chunk that is not there, in the index of a shard: it reads as fill value.
-_ABSENT = 2**64 - 1
+ABSENT = 2**64 - 1
 
 #: What files are written from: ``bytes``, or an array of them.
 Data = bytes | NDArray[np.uint8]
 
 
-def shard(chunks: Iterable[Data], count: int) -> Iterator[Data]:
+def shard(chunks: Iterable[Data | None], count: int) -> Iterator[Data]:
     """The parts of a shard, in order.
 
     Parameters
     ----------
     chunks : iterable of bytes-like
-        Encoded chunks, without checksum; taken one at a time.
+        Encoded chunks, without checksum, None for one that is not there; taken one at a time.
     count : int
         How many chunks a whole shard has; those that are not given read as fill value.
     """
-    index = np.full((count, 2), _ABSENT, dtype="<u8")
+    index = np.full((count, 2), ABSENT, dtype="<u8")
     position = 0
     for i, chunk in enumerate(chunks):
+        if chunk is None:
+            continue
         yield from checked(chunk)
         index[i] = position, len(chunk) + 4
         position += len(chunk) + 4
@@ -65,7 +67,7 @@ def index(stream: BinaryIO, count: int) -> NDArray[np.uint64]:
         raise ValueError(f"{stream.tell()} bytes")
     stream.seek(-length, os.SEEK_END)
     data = stream.read(length)
-    if google_crc32c.value(data[:-4]).to_bytes(4, "little") != data[-4:]:
+    if not whole(data):
         raise ValueError("the checksum of its index differs")
     return np.frombuffer(data[:-4], dtype="<u8").reshape(count, 2)
 
@@ -73,6 +75,12 @@ def index(stream: BinaryIO, count: int) -> NDArray[np.uint64]:
 def checked(data: Data) -> tuple[Data, bytes]:
     """Data and their CRC-32C, as Zarr's ``crc32c`` codec writes them."""
     return data, google_crc32c.value(data).to_bytes(4, "little")
+
+
+def whole(data: bytes) -> bool:
+    """Whether data that end in their CRC-32C are what they were."""
+    checksum: bytes = google_crc32c.value(data[:-4]).to_bytes(4, "little")
+    return checksum == data[-4:]
 
 
 def publish(parts: Iterable[Data], file: Path, scratch: Path, name: str) -> None:

@@ -1,8 +1,9 @@
 """One cutout of the store, without the 255 others of its chunk.
 
-Chunks of float32 and float16 pixels are stored as they are, so the bytes of one cutout can be read alone: a hundred
-kilobytes instead of thirty megabytes. Their chunk's checksum is then not checked, only that of the shard's index; whoever
-must know that pixels are whole uses :class:`~survey_scan.store.reader.Reader`, or ``survey_scan verify``.
+Where only some cutouts are kept, each is a chunk of its own. Else chunks of float32 and float16 pixels are stored as they
+are, so the bytes of one cutout can be read alone: a hundred kilobytes instead of thirty megabytes. Their chunk's checksum
+is then not checked, only that of the shard's index; whoever must know that pixels are whole uses
+:class:`~survey_scan.store.reader.Reader`, or ``survey_scan verify``.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from survey_scan.config import CHUNK_ROWS
 from survey_scan.errors import RunError
 from survey_scan.store import shards
-from survey_scan.store.reader import Reader
+from survey_scan.store.reader import NotKept, Reader
 
 
 def pixels(reader: Reader, row: int) -> NDArray[np.float32]:
@@ -33,11 +34,20 @@ def pixels(reader: Reader, row: int) -> NDArray[np.float32]:
     ------
     IndexError
         If there is no such target.
+    NotKept
+        If its pixels were not kept.
     RunError
         If its partition is not written, or too short.
     """
     facts = reader.attributes
     dtype = np.dtype(facts["dtype"])
+    if not reader.whole:
+        if not reader.kept(row, row + 1)[0]:
+            raise NotKept(
+                f"row {row} of {reader.path} has no pixels: only cutouts with a logit of at least {facts['above']:g} were kept. "
+                "Lower cutouts.above, and cut again: survey_scan run CONFIG --redo cutouts"
+            )
+        return np.asarray(reader.pixels(row, row + 1)[0])
     if dtype.kind != "f" or not 0 <= row < reader.n_targets:
         return np.asarray(reader.pixels(row, row + 1)[0])
     partition, within = divmod(row, int(facts["partition"]))

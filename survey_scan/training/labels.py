@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from survey_scan.errors import UserError
 from survey_scan.schema import Status
+from survey_scan.store import UNWRITTEN
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def match(
     paths : tuple of str
         Of the store and of the table, for messages.
     ids, status : ndarray, shape (n,)
-        Of the store's rows; only those of status 0 are used.
+        Of the store's rows; only those of status 0 are used, and 255 are those without pixels.
     labels : DataFrame
         ``object_id`` (each once) and ``is_lens``.
 
@@ -105,8 +106,9 @@ def match(
         )
     whole = found & (status[np.maximum(at, 0)] == Status.OK)
     if not whole.any():
+        kept = "" if status.max(initial=0) < UNWRITTEN else ", or their pixels were not kept"
         raise UserError(
-            f"none of the {int(found.sum()):,} labelled objects of {paths[0]} is whole: their status is not 0. "
+            f"none of the {int(found.sum()):,} labelled objects of {paths[0]} is whole: their status is not 0{kept}. "
             "See its array 'status', or use another store."
         )
     order = np.argsort(at[whole], kind="stable")

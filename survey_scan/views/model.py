@@ -124,6 +124,10 @@ def score(path: Path, cutouts: Path, out: Path, views: int, say: Say) -> None:
     if not parts:
         raise RunError(f"{reader.path} holds no cutouts. Name another store.")
     table, seconds = pd.concat(parts, ignore_index=True), time.perf_counter() - began
+    if not reader.whole:
+        kept = reader.kept(0, reader.n_targets)
+        say(f"kept           {kept.sum():,} of {len(table):,} cutouts have pixels; the table is of these alone")
+        table = table[kept].reset_index(drop=True)
     scores.write(out, table)
     scored = int((table["status"] == Status.OK).sum())
     say(f"scored         {scored:,} of {len(table):,} cutouts of {cutouts}, {scored / seconds:,.0f} a second")

@@ -22,7 +22,8 @@ def status(run: RunDirectory) -> dict[str, Any]:
     -------
     dict
         ``state`` is ``planned``, ``running``, ``incomplete`` or ``complete``; ``counts`` has catalogue, selected,
-        cutouts_ok, cutouts_flagged (by status code), scored, unscored, set_aside (of these, by a cascade) and
+        cutouts_ok, cutouts_flagged (by status code), kept (cutouts whose pixels are in the store), scored, unscored,
+        set_aside (of these, by a cascade) and
         candidates, all None before there is a plan;
         ``stages`` has partitions, done and reasons (how many are to do, by what changed) a stage.
 
@@ -93,14 +94,7 @@ def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
     found: dict[str, Any] = {"target": target, "partition": partition, "row": index, "cutout": None, "score": None}
     found["psf"] = _psf(run, target["tile"])
     if run.record("cutouts", partition).exists():
-        reader = store.Reader(run.store)
-        code = int(reader.column("status", index, index + 1)[0])
-        bad = reader.column("bad_fraction", index, index + 1)[0]
-        found["cutout"] = {
-            "status": code,
-            "reason": Status(code).reason,
-            "bad_fraction": dict(zip(reader.attributes["bands"], bad.tolist(), strict=True)),
-        }
+        found["cutout"] = _cutout(run, partition, row, index)
     if run.record("scores", partition).exists():
         score = _scores(run, partition).iloc[row]
         found["score"] = {
@@ -117,6 +111,23 @@ def inspect(run: RunDirectory, object_id: str) -> dict[str, Any]:
     ranked = _find(_files([run.candidates_parquet]), object_id)
     found["rank"] = int(ranked[2]["rank"]) if ranked else None
     return found
+
+
+def _cutout(run: RunDirectory, partition: int, row: int, index: int) -> dict[str, Any]:
+    """Of a run that keeps no pixels by its scores, which have the cutout's status or found out more."""
+    if load(run.config_resolved).cutouts.store == "none":
+        code = int(pd.read_parquet(run.scores(partition), columns=["status"])["status"].iloc[row])
+        code = Status.OK if code in (Status.NOT_FINITE, Status.SET_ASIDE) else code
+        return {"status": int(code), "reason": Status(code).reason, "bad_fraction": {}, "kept": False}
+    reader = store.Reader(run.store)
+    code = int(reader.column("status", index, index + 1)[0])
+    bad = reader.column("bad_fraction", index, index + 1)[0]
+    return {
+        "status": code,
+        "reason": Status(code).reason,
+        "bad_fraction": dict(zip(reader.attributes["bands"], bad.tolist(), strict=True)),
+        "kept": bool(reader.kept(index, index + 1)[0]),
+    }
 
 
 def _scores(run: RunDirectory, partition: int) -> pd.DataFrame:

@@ -24,7 +24,9 @@ def status(found: dict[str, Any], say: Say) -> None:
         why = ", ".join(f"{what} {n:,}" for what, n in facts["reasons"].items())
         say(f"{stage:<11} {facts['done']:,} of {facts['partitions']:,} partitions" + (f", to do: {why}" if why else ""))
     flagged = ", ".join(f"{Status(int(code)).reason} {n:,}" for code, n in counts["cutouts_flagged"].items())
-    say(f"cutouts     {counts['cutouts_ok']:,} ok" + (f", flagged: {flagged}" if flagged else ""))
+    cut = counts["cutouts_ok"] + sum(counts["cutouts_flagged"].values())
+    kept = f"; pixels kept of {counts['kept']:,}" if counts["kept"] != cut else ""
+    say(f"cutouts     {counts['cutouts_ok']:,} ok" + (f", flagged: {flagged}" if flagged else "") + kept)
     aside = f", {counts['set_aside']:,} of these set aside by the cascade" if counts["set_aside"] else ""
     say(f"targets     {counts['scored']:,} scored, {counts['unscored']:,} not{aside}")
     say(f"candidates  {counts['candidates']:,}")
@@ -36,11 +38,16 @@ def target(found: dict[str, Any], say: Say) -> None:
     """Print what :func:`survey_scan.views.overview.inspect` found."""
     for name, value in found["target"].items():
         say(f"{name:<12} {value}")
-    say(f"{'row':<12} {found['row']} of cutouts.zarr, partition {found['partition']}")
+    kept = found["cutout"] is None or found["cutout"]["kept"]
+    say(f"{'row':<12} {found['row']}{' of cutouts.zarr' if kept else ''}, partition {found['partition']}")
     if found["psf"]:
         say(f"{'PSF FWHM':<12} " + ", ".join(f"{band} {width:.2f}" for band, width in found["psf"].items()) + " arcsec")
     cutout, score = found["cutout"], found["score"]
-    say(f"{'cutout':<12} " + (cutout["reason"] if cutout else "not cut yet"))
+    say(
+        f"{'cutout':<12} "
+        + (cutout["reason"] if cutout else "not cut yet")
+        + ("" if kept else "; its pixels were not kept")
+    )
     for band, fraction in (cutout["bad_fraction"] if cutout else {}).items():
         say(f"{'  ' + band:<12} {fraction:.1%} bad pixels")
     for name, logit in (score["logits"] if score else {}).items():

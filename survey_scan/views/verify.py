@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from survey_scan import ranking, store
+from survey_scan import scores as scoring
+from survey_scan.combination import column
 from survey_scan.config import Config
 from survey_scan.config_file import load
 from survey_scan.engine import account, state, tasks
@@ -61,13 +63,15 @@ def _partition(run: RunDirectory, config: Config, standing: state.Standing, p: i
         return
     if targets_digest(targets) != digest:
         yield f"targets {p:05d}: the content differs from its digest in {run.partitions}"
-    cut = None
-    if p in standing.done["cutouts"]:
+    cut = kept = None
+    if p in standing.done["cutouts"] and config.cutouts.store != "none":
         start = p * config.cutouts.partition
         stop = start + len(targets)
         try:
             reader = store.Reader(run.store)
-            reader.read(start, stop)
+            kept = reader.kept(start, stop)
+            if len(there := np.flatnonzero(kept)):
+                reader.read(start + int(there[0]), start + int(there[-1]) + 1)
             cut = reader.column("status", start, stop)
             same = np.array_equal(reader.column("object_id", start, stop), targets["object_id"].to_numpy())
         except RunError as error:
@@ -87,6 +91,9 @@ def _partition(run: RunDirectory, config: Config, standing: state.Standing, p: i
         own = np.isin(status, (Status.NOT_FINITE, Status.SET_ASIDE))  # what scoring has found out
         if cut is not None and not np.array_equal(np.where(own, Status.OK, status), cut):
             yield f"scores {p:05d}: status differs from the cutouts"
+        names, above = [column(name) for name in config.networks], config.cutouts.above
+        if kept is not None and above is not None and not np.array_equal(kept, scoring.kept(scores, names, above)):
+            yield f"cutouts {p:05d}: other cutouts are kept than those with a logit of at least {above:g}"
         finite = np.isfinite(scores.filter(regex="^logit").to_numpy()).all(axis=1)
         if not np.array_equal(finite, status == Status.OK):
             yield f"scores {p:05d}: a logit without status ok, or the other way round"

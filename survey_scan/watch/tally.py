@@ -117,6 +117,7 @@ class Tally:
         self._shared = False
         self._meters: dict[str, Meter] = {}
         self._device: str | None = None
+        self._handed: set[tuple[str, int]] = set()
         self._failures: deque[dict[str, Any]] = deque(maxlen=FAILURES)
         self._n_failures = 0
         self._said: str | None = None
@@ -174,12 +175,18 @@ class Tally:
         self._device = facts.get("device") or self._device
         self._ended(stage, partition, now, float(facts["seconds"]), float(facts.get("device_seconds") or 0.0))
 
-    def failed(self, stage: str, partition: int, reason: str) -> None:
-        """A partition could not be done; without cutouts it gets no scores either."""
+    def handed(self, stage: str, partition: int) -> None:
+        """A task ended whose facts come later, with those of the task it handed its result to: it needs its thread no more."""
+        self._ended(stage, partition, self._advance(), None, 0.0)
+        self._handed.add((stage, partition))
+
+    def failed(self, stage: str, partition: int, reason: str, both: bool = False) -> None:
+        """A partition could not be done; without cutouts it gets no scores either, and if ``both``, the other way round."""
         now = self._advance()
         self._stages[stage].failed += 1
-        if stage == "cutouts" and "scores" in self._stages:
-            self._stages["scores"].lost += 1
+        other = "scores" if stage == "cutouts" else "cutouts"
+        if (stage == "cutouts" or both) and other in self._stages:
+            self._stages[other].lost += 1
         self._n_failures += 1
         self._failures.append({"stage": stage, "partition": partition, "reason": reason})
         self._ended(stage, partition, now, None, 0.0)
@@ -245,7 +252,9 @@ class Tally:
 
     def _ended(self, stage: str, partition: int, now: float, seconds: float | None, device_seconds: float) -> None:
         self._stages[stage].flying.discard(partition)
-        if stage in self._meters:
+        if (stage, partition) in self._handed:
+            self._handed.discard((stage, partition))
+        elif stage in self._meters:
             self._meters[stage].ended((stage, partition), seconds, device_seconds)
         for one in self._stages.values():
             if one.left <= 0 and one.ended is None:
