@@ -101,6 +101,8 @@ class Scan:
         self._scores = deque(p for p in sorted(todo["scores"]) if p not in todo["cutouts"])
         self._flying: dict[str, tuple[Stage, int, Future]] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        # The last task of each stage that ended: Dask forgets a stage of which it knows no task, and keeps a span for each anew.
+        self._last: dict[Stage, Future] = {}
         self._slowest = 0.0
         self._end, self._stopping = self.cluster.end, False
         self._pools = pools.find(self._client)
@@ -131,6 +133,7 @@ class Scan:
                 self._count_downloads()
                 self.publish()
                 self._fill()
+        self._last.clear()
         self.stop.raise_if_requested()
 
     def _fill(self) -> None:
@@ -169,6 +172,7 @@ class Scan:
 
     def _collect(self, future: "Future") -> None:
         stage, partition, _ = self._flying.pop(str(future.key))
+        self._last[stage] = future
         # Both calls wait where a worker died with a result nobody had read yet, until Dask has made it again.
         error = future.exception()
         if future.status == "cancelled":
