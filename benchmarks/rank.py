@@ -226,7 +226,6 @@ def main() -> None:
         "ways": ways,
         "ms_a_partition": {way: round(value * 1e3, 3) for way, value in each.items()},
         "over_column": {way: round(value / each["column"], 2) for way, value in each.items()},
-        "over_folder": {way: round(value / each["folder"], 2) for way, value in each.items()},
         "curve": curve,
         "wanted": {
             "ranking takes at most 1.3 times reading the column": round(each["rank"] / each["column"], 2),

@@ -107,6 +107,8 @@ class Scan:
         self._flying: dict[str, tuple[Stage, int, Future]] = {}
         self._held: dict[int, Future] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        # The last task of each stage that ended: Dask forgets a stage of which it knows no task, and keeps a span for each anew.
+        self._last: dict[Stage, Future] = {}
         self._slowest = 0.0
         self._end, self._stopping = self.cluster.end, False
         self._pools = pools.find(self._client)
@@ -137,6 +139,7 @@ class Scan:
                 self._count_downloads()
                 self.publish()
                 self._fill()
+        self._last.clear()
         self.stop.raise_if_requested()
 
     def _fill(self) -> None:
@@ -186,6 +189,7 @@ class Scan:
             self.tally.handed(stage, partition)
             self._scores.append(partition)
             return
+        self._last[stage] = future  # of streamed cutouts none: it would hold their pixels
         # Both calls wait where a worker died with a result nobody had read yet, until Dask has made it again.
         error = future.exception()
         if future.status == "cancelled":
