@@ -354,7 +354,7 @@ def test_a_tile_of_too_many_targets_is_refused(sky):
     with pytest.raises(ResourceError) as caught:
         memory.check_groups(asked, 5_000_000, "T00", columns, 9, workers_of(2**30))
     assert str(caught.value) == (
-        "the plan needs 2.3 GiB a worker (an idle worker 0.3 GiB, 5,000,000 targets at a time 1.9 GiB, 9 tiles 0.0 GiB) but a "
+        "the plan needs 2.3 GiB a worker (an idle worker 0.3 GiB, 5,000,000 targets at a time 2.0 GiB, 9 tiles 0.0 GiB) but a "
         "worker has 1.0 GiB. Targets of a tile are sorted together, here those of T00: keep fewer columns (selection.keep), have "
         "fewer workers (resources.workers, or the profile), or give them more memory (resources.memory, or the profile)."
     )
