@@ -190,7 +190,7 @@ def _cut_band(
     spec: config.Cutouts,
     b: int,
     to: Cutouts,
-) -> cost.Mode | None:
+) -> str | None:
     """Cut one band of one tile; how it was read, None if no target is on it."""
     layout, size = band.image.layout, spec.size
     windows = place(*wcs.world_to_pixel(band.image.cards, sky[:, 0], sky[:, 1]), size, layout.shape)
@@ -206,23 +206,30 @@ def _cut_band(
     mode, boxes = cost.choose(
         layout, np.maximum(y0, 0), np.minimum(y0 + size, height), np.maximum(x0, 0), np.minimum(x0 + size, width)
     )
-    for box, pixels, bad in _read(band, images, mode, boxes):
-        chosen = order[box.first : box.last]
-        copy_windows(pixels, box, windows, chosen, to.image[..., b], rows[chosen])
-        to.bad_fraction[rows[chosen], b] = count_bad(bad, box, windows, chosen, size) / size**2
+    with FitsImage(band.image, mode) as image:
+        alone = band.mask is None and band.weight is None
+        counts = image.cut(windows, order, to.image[..., b], rows[order], images.blank) if alone else None
+        if counts is not None:
+            to.bad_fraction[rows[order], b] = counts / size**2
+            way = "windows"
+        else:
+            way = mode
+            for box, pixels, bad in _read(band, images, image, boxes):
+                chosen = order[box.first : box.last]
+                copy_windows(pixels, box, windows, chosen, to.image[..., b], rows[chosen])
+                to.bad_fraction[rows[chosen], b] = count_bad(bad, box, windows, chosen, size) / size**2
     full = rows[windows.overlaps]
     _raise_status(to.status, full[to.bad_fraction[full, b] > spec.max_bad_fraction], Status.BAD_PIXELS)
-    return mode
+    return way
 
 
 def _read(
-    band: _Band, images: config.Images, mode: cost.Mode, boxes: list[cost.Box]
+    band: _Band, images: config.Images, image: FitsImage, boxes: list[cost.Box]
 ) -> Iterator[tuple[cost.Box, NDArray[np.float32], NDArray[np.bool_]]]:
     """Pixels of each box, and which of them are bad."""
     with ExitStack() as stack:
-        image = stack.enter_context(FitsImage(band.image, mode))
-        mask = stack.enter_context(FitsImage(band.mask, mode)) if band.mask else None
-        weight = stack.enter_context(FitsImage(band.weight, mode)) if band.weight else None
+        mask = stack.enter_context(FitsImage(band.mask, image.mode)) if band.mask else None
+        weight = stack.enter_context(FitsImage(band.weight, image.mode)) if band.weight else None
         for box in boxes:
             pixels = np.asarray(image.read(*box[:4]), dtype=np.float32)
             bad = undefined(pixels, images.blank)
