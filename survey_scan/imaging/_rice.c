@@ -136,7 +136,7 @@ static int unpack(const uint8_t *data, int64_t length, int64_t readable, int64_t
         if (b.at * 8 - b.have > length * 8)
             return 0;
     }
-    return 1;
+    return (b.at * 8 - b.have + 7) / 8 == length; /* cfitsio, too, minds bytes that are left */
 }
 
 /* The random number for a pixel of a tile, and how many follow it up to the end of the sequence. */

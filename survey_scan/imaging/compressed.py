@@ -30,7 +30,7 @@ class Column(NamedTuple):
 
     name: str
     bytes: slice
-    count: int
+    elements: int
     letters: str
 
 

@@ -81,10 +81,11 @@ class FitsImage:
         """
         hdu = self.hdu
         with _decoding(hdu):
-            pixels = self._rice.read(y0, y1, x0, x1) if self._rice else None
-            if pixels is not None:
-                pass
-            elif hdu.layout.codec in ("none", *FILE_CODECS) or (self.mode == "sections" and hdu.plain):
+            decoded = self._rice.read(y0, y1, x0, x1) if self._rice else None
+            if decoded is not None:
+                return decoded
+            pixels: Any
+            if hdu.layout.codec in ("none", *FILE_CODECS) or (self.mode == "sections" and hdu.plain):
                 pixels = self._pixels[y0:y1, x0:x1]
             else:
                 pixels = read_rows(hdu, self._path, y0, y1)[:, x0:x1]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from survey_scan import config
 from survey_scan.errors import TileError
-from survey_scan.imaging import agreement, cost, wcs
+from survey_scan.imaging import agreement, cost, rice, wcs
 from survey_scan.imaging.base import Cutouts
 from survey_scan.imaging.cost import Indices
 from survey_scan.imaging.fits_header import ImageHdu, find_image, mask_planes, unreadable
@@ -203,24 +203,21 @@ def _cut_band(
     order = order[np.lexsort((windows.x0[order], windows.y0[order]))]
     height, width = layout.shape
     y0, x0 = windows.y0[order], windows.x0[order]
-    mode, boxes = cost.choose(
-        layout, np.maximum(y0, 0), np.minimum(y0 + size, height), np.maximum(x0, 0), np.minimum(x0 + size, width)
-    )
+    beside = [rice.layout(hdu) for hdu in (band.mask, band.weight) if hdu]
+    inside = np.maximum(y0, 0), np.minimum(y0 + size, height), np.maximum(x0, 0), np.minimum(x0 + size, width)
+    mode, boxes = cost.choose(rice.layout(band.image), *inside, *beside)
     with FitsImage(band.image, mode) as image:
-        alone = band.mask is None and band.weight is None
-        counts = image.cut(windows, order, to.image[..., b], rows[order], images.blank) if alone else None
+        counts = None if beside else image.cut(windows, order, to.image[..., b], rows[order], images.blank)
         if counts is not None:
             to.bad_fraction[rows[order], b] = counts / size**2
-            way = "windows"
         else:
-            way = mode
             for box, pixels, bad in _read(band, images, image, boxes):
                 chosen = order[box.first : box.last]
                 copy_windows(pixels, box, windows, chosen, to.image[..., b], rows[chosen])
                 to.bad_fraction[rows[chosen], b] = count_bad(bad, box, windows, chosen, size) / size**2
     full = rows[windows.overlaps]
     _raise_status(to.status, full[to.bad_fraction[full, b] > spec.max_bad_fraction], Status.BAD_PIXELS)
-    return way
+    return mode if counts is None else "windows"
 
 
 def _read(

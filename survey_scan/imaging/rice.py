@@ -7,6 +7,7 @@ at hand when survey_scan was installed, :func:`opened` gives None for every imag
 
 import ctypes
 import importlib.util
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_scan.imaging.compressed import Column, columns
-from survey_scan.imaging.cost import Indices
+from survey_scan.imaging.cost import OWN_RICE, Indices, Layout
 from survey_scan.imaging.fits_header import ImageHdu
 
 _METHODS = {"NO_DITHER": 0, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
@@ -186,21 +187,39 @@ def opened(hdu: ImageHdu, path: Path) -> Rice | None:
     ValueError
         If its table has columns of no known type.
     """
-    if hdu.layout.codec != "RICE_1" or hdu.bitpix != -32 or not hdu.plain or decoder() is None:
+    parameters = _parameters(hdu) if decoder() is not None else None
+    return None if parameters is None else Rice(hdu, path, _table(hdu), parameters)
+
+
+def layout(hdu: ImageHdu) -> Layout:
+    """How an image lies in its file, priced as what decodes it (:mod:`survey_scan.imaging.cost`)."""
+    try:
+        own = decoder() is not None and _parameters(hdu) is not None
+    except ValueError:
+        own = False
+    return replace(hdu.layout, codec=OWN_RICE) if own else hdu.layout
+
+
+def _table(hdu: ImageHdu) -> dict[str, Column]:
+    return {column.name: column for column in columns(hdu.values)}
+
+
+def _parameters(hdu: ImageHdu) -> dict[str, int] | None:
+    """What the header says of the compression, None if it is of a kind that the decoder does not know."""
+    if hdu.layout.codec != "RICE_1" or hdu.bitpix != -32 or not hdu.plain:
         return None
-    values, (rows, across) = hdu.values, hdu.layout.tile
-    (height, width), table = hdu.layout.shape, {column.name: column for column in columns(values)}
-    forms = {name: (column.count, column.letters) for name, column in table.items()}
+    values, (height, width), (rows, across) = hdu.values, hdu.layout.shape, hdu.layout.tile
+    table = _table(hdu)
+    forms = {name: (column.elements, column.letters) for name, column in table.items()}
     settings: dict[str, Any] = {"BLOCKSIZE": 32, "BYTEPIX": 4}
     for i in range(1, 1000):
         if f"ZNAME{i}" not in values:
             break
         settings[str(values[f"ZNAME{i}"]).upper()] = values.get(f"ZVAL{i}")
     method, blank = _METHODS.get(values.get("ZQUANTIZ", "NO_DITHER")), values.get("ZBLANK", _NO_BLANK)
-    seed = values.get("ZDITHER0") if method else 1
+    seed: Any = values.get("ZDITHER0") if method else 1
     known = (
-        method is not None
-        and all(isinstance(value, int) for value in (seed, blank, settings["BLOCKSIZE"]))
+        all(isinstance(value, int) for value in (seed, blank, settings["BLOCKSIZE"]))
         and 1 <= seed <= _RANDOM
         and settings["BLOCKSIZE"] > 0
         and settings["BYTEPIX"] == 4
@@ -213,9 +232,9 @@ def opened(hdu: ImageHdu, path: Path) -> Rice | None:
         and values["NAXIS1"] * values["NAXIS2"] <= _heap_at(values) <= hdu.nbytes
         and rows * across <= _MOST_PIXELS
     )
-    if not known:
+    if method is None or not known:
         return None
-    return Rice(hdu, path, table, {"block": settings["BLOCKSIZE"], "method": method, "seed": seed - 1, "blank": blank})
+    return {"block": settings["BLOCKSIZE"], "method": method, "seed": seed - 1, "blank": blank}
 
 
 def _heap_at(values: dict[str, Any]) -> int:

@@ -92,7 +92,12 @@ def copy_windows(
 
 
 def cut_windows(
-    pixels: NDArray[Any], windows: Windows, targets: Indices, out: NDArray[np.float32], rows: Indices, nodata: float | None
+    pixels: NDArray[Any],
+    windows: Windows,
+    targets: Indices,
+    out: NDArray[np.float32],
+    rows: Indices,
+    nodata: float | None,
 ) -> Indices:
     """Copy windows out of a whole image, and count their bad pixels.
 
@@ -130,7 +135,10 @@ def cut_windows(
 
 def off_image(y0: Indices, x0: Indices, size: int, shape: tuple[int, int]) -> Indices:
     """How many pixels of windows that overlap an image are off it."""
-    height, width = np.minimum(y0 + size, shape[0]) - np.maximum(y0, 0), np.minimum(x0 + size, shape[1]) - np.maximum(x0, 0)
+    height, width = (
+        np.minimum(y0 + size, shape[0]) - np.maximum(y0, 0),
+        np.minimum(x0 + size, shape[1]) - np.maximum(x0, 0),
+    )
     return np.asarray(size * size - height * width)
 
 

@@ -245,13 +245,14 @@ def _encode(image: NDArray[np.float32], dtype: str, steps: list[NDArray[np.float
     from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 
     blosc = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+    memory = np.empty((CHUNK_ROWS, *image.shape[1:]), np.int16) if dtype == "int16" else None
     for start in range(0, len(image), CHUNK_ROWS):
         chunk = image[start : start + CHUNK_ROWS]
         if len(chunk) < CHUNK_ROWS:
             padding = np.full((CHUNK_ROWS - len(chunk), *image.shape[1:]), np.nan, np.float32)
             chunk = np.concatenate([chunk, padding])
         if dtype == "int16":
-            whole, step = quantise(chunk)
+            whole, step = quantise(chunk, memory)
             steps.append(step[: len(image) - start])
             yield blosc.encode(whole)
         elif dtype == "float16":
