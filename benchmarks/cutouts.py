@@ -287,7 +287,7 @@ def ways(kind: str, size: int = 64) -> list[dict[str, Any]]:
                         taken.append(time.process_time() - start)
                 row[("library_" if library else "") + (mode or "own_choice")] = round(1e6 * min(taken) / n, 1)
         fixed = [value for way, value in row.items() if way != "n" and not way.endswith("own_choice")]
-        library_fixed = [
+        libraries = [
             value for way, value in row.items() if way in ("library_whole", "library_rows", "library_sections")
         ]
         row["own_choice_over_best"] = round(row["own_choice"] / min(fixed), 2)
