@@ -1,10 +1,10 @@
-"""Measure what survey_scan.imaging.cost has as prices, and how good its choices are.
+"""Measure what survey_scan.imaging.cost has as prices.
 
-    python benchmarks/cost_model.py              prints JSON: prices to copy into cost.py, then choices and their regret
+    python benchmarks/cost_model.py              prints JSON: prices to copy into cost.py
 
 Prices are CPU seconds, fitted to bands of rows and single sections of small images of each codec in row tiles, in boxes
-of 100 x 100 and in one tile of 16 rows. The regret of a choice is its measured time over that of the best of the three
-ways, on the tiles of benchmarks/make_tiles.py.
+of 100 x 100 and in one tile of 16 rows; of RICE_1 by our own decoder and by the libraries. How good the choices are that
+come of them, benchmarks/cutouts.py measures.
 """
 
 import json
@@ -13,18 +13,17 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
-from make_tiles import BANDS, cache_folder, make_tile, template
 from scipy.optimize import nnls
 
-from survey_scan.imaging import cost
+from survey_scan.imaging import cost, rice
 from survey_scan.imaging.cost import Mode
 from survey_scan.imaging.fits_header import ImageHdu, find_image
 from survey_scan.imaging.fits_image import FitsImage
 
 SIDE = 3000
-SIZE = 64
 CODECS = {
     "RICE_1": [(1, SIDE), (100, 100), (16, SIDE)],
     "GZIP_1": [(1, SIDE), (100, 100), (16, SIDE)],
@@ -83,49 +82,22 @@ def price(hdus: list[ImageHdu], mode: Mode) -> cost.Price:
     return cost.Price(*(float(f"{value:.2g}") for value in found))
 
 
-def choices() -> list[dict[str, Any]]:
-    """What the model chooses on survey-like tiles, and what each way takes."""
-    found = []
-    folder = cache_folder()
-    for kind, numbers in (("legacy", (1, 5, 25, 100, 250, 500, 1000, 4000)), ("des", (1, 5, 25, 100, 500))):
-        targets = make_tile(kind, folder)
-        hdu = find_image(Path(template(kind, folder).format(tile="T1", band=BANDS[0])), "SCI")
-        for n in numbers:
-            some = targets.sample(n, random_state=n)
-            y0 = np.sort(np.ceil(some["y"].to_numpy() - SIZE / 2).astype(np.int64))
-            x0 = np.ceil(some["x"].to_numpy() - SIZE / 2).astype(np.int64)
-            windows = y0, y0 + SIZE, x0, x0 + SIZE
-            taken = {}
-            for mode in cost.allowed(hdu.layout):
-                calls = cost.boxes(mode, hdu.layout, *windows)
-                if cost.seconds(mode, hdu.layout, calls) < 3:
-                    boxes = [tuple(call[:4]) for call in calls.tolist()]
-                    taken[mode] = measure(hdu, mode, boxes)
-            chosen, _ = cost.choose(hdu.layout, *windows)
-            found.append(
-                {
-                    "tile": kind,
-                    "targets": n,
-                    "chosen": chosen,
-                    "regret": round(taken[chosen] / min(taken.values()), 2),
-                    "cpu_ms": {mode: round(1e3 * seconds, 2) for mode, seconds in taken.items()},
-                }
-            )
-    return found
-
-
 def main() -> None:
     prices: dict[str, dict[str, cost.Price]] = {"BULK": {}, "SECTION": {}}
     with tempfile.TemporaryDirectory() as folder:
         for codec, tiles in {"none": [(1, SIDE)], **CODECS}.items():
             hdus = [write_image(Path(folder) / f"{codec}-{i}.fits", codec, tile) for i, tile in enumerate(tiles)]
-            prices["BULK"][codec] = price(hdus, "rows")
-            prices["SECTION"][codec] = price(hdus, "sections")
-    result = {
-        "prices": {way: {codec: list(each) for codec, each in found.items()} for way, found in prices.items()},
-        "choices": choices(),
-    }
-    json.dump(result, sys.stdout, indent=1)
+            if codec == "RICE_1" and rice.decoder() is not None:
+                prices["BULK"][cost.OWN_RICE] = price(hdus, "rows")
+                prices["SECTION"][cost.OWN_RICE] = price(hdus, "sections")
+            with mock.patch.object(rice, "decoder", lambda: None):
+                prices["BULK"][codec] = price(hdus, "rows")
+                prices["SECTION"][codec] = price(hdus, "sections")
+    json.dump(
+        {way: {codec: list(each) for codec, each in found.items()} for way, found in prices.items()},
+        sys.stdout,
+        indent=1,
+    )
     print()
 
 

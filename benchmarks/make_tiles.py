@@ -2,6 +2,7 @@
 
 ``des``: 10,000 x 10,000 pixels, RICE, one compression tile a row, quantised to 1/16 of the noise (fpack -q 16).
 ``legacy``: 3,600 x 3,600 pixels, RICE, compression tiles of 100 x 100, quantised to an absolute step of 1e-4.
+``des-plain``, ``legacy-plain``: the same pixels, not compressed.
 Weakly correlated noise and one blurred source a target.
 """
 
@@ -32,6 +33,10 @@ KINDS = {
 }
 
 
+#: Ends the names of kinds that are not compressed.
+PLAIN = "-plain"
+
+
 def cache_folder() -> Path:
     """Where the tiles are kept: SURVEY_SCAN_BENCHMARKS, or a folder of the system's temporary one."""
     folder = Path(os.environ.get("SURVEY_SCAN_BENCHMARKS", Path(tempfile.gettempdir()) / "survey_scan-benchmarks"))
@@ -41,7 +46,7 @@ def cache_folder() -> Path:
 
 def template(kind: str, folder: Path) -> str:
     """``images.files`` of the tiles of one kind."""
-    return str(folder / f"{kind}-{{tile}}-{{band}}.fits.fz")
+    return str(folder / f"{kind}-{{tile}}-{{band}}.{'fits' if kind.endswith(PLAIN) else 'fits.fz'}")
 
 
 def make_tile(kind: str, folder: Path) -> pd.DataFrame:
@@ -56,6 +61,16 @@ def make_tile(kind: str, folder: Path) -> pd.DataFrame:
     import fitsio
     from astropy.wcs import WCS
 
+    if kind.endswith(PLAIN):
+        targets = make_tile(kind.removesuffix(PLAIN), folder)
+        for band in BANDS:
+            _unpack(
+                *(
+                    Path(template(each, folder).format(tile="T1", band=band))
+                    for each in (kind.removesuffix(PLAIN), kind)
+                )
+            )
+        return targets
     side, scale, noise, compression, n_targets = KINDS[kind]
     rng = np.random.default_rng(7)
     wcs = WCS(naxis=2)
@@ -95,3 +110,17 @@ def make_tile(kind: str, folder: Path) -> pd.DataFrame:
             file[-1].write_checksum()
         partial.rename(path)
     return targets.sort_values(["y", "x"], ignore_index=True)
+
+
+def _unpack(compressed: Path, path: Path) -> None:
+    """The image of one file, not compressed, in another, unless that is there."""
+    from astropy.io import fits
+
+    if path.exists():
+        return
+    partial = path.with_suffix(".partial")
+    with fits.open(compressed) as file:
+        fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(file["SCI"].data, file["SCI"].header, name="SCI")]).writeto(
+            partial, overwrite=True
+        )
+    partial.rename(path)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from survey_scan.imaging.cost import Layout
 
 DES = Layout("RICE_1", (10_000, 10_000), (1, 10_000))
 BRICK = Layout("RICE_1", (3_600, 3_600), (100, 100))
+OWN_DES, OWN_BRICK = (replace(layout, codec=cost.OWN_RICE) for layout in (DES, BRICK))
 
 
 def windows(layout: Layout, n: int, size: int = 64, seed: int = 0):
@@ -19,10 +22,20 @@ def windows(layout: Layout, n: int, size: int = 64, seed: int = 0):
 
 @pytest.mark.parametrize(
     ("layout", "n", "mode"),
-    [(BRICK, 5, "sections"), (BRICK, 50, "sections"), (BRICK, 4000, "whole"), (DES, 4000, "rows"), (DES, 300, "rows")],
+    [
+        (OWN_BRICK, 5, "sections"),
+        (OWN_BRICK, 4000, "whole"),
+        (OWN_DES, 5, "sections"),
+        (OWN_DES, 4000, "rows"),
+        (BRICK, 5, "sections"),
+        (BRICK, 50, "sections"),
+        (BRICK, 4000, "whole"),
+        (DES, 4000, "rows"),
+        (DES, 300, "rows"),
+    ],
 )
 def test_choices_measured_to_be_right(layout, n, mode):
-    """See benchmarks/cost_model.py for the measurements."""
+    """See benchmarks/cutouts.py for the measurements."""
     assert cost.choose(layout, *windows(layout, n))[0] == mode
 
 
@@ -30,6 +43,13 @@ def test_the_compression_layout_decides_not_the_size():
     row_tiled = Layout("RICE_1", (3_600, 3_600), (1, 3_600))
     assert cost.choose(row_tiled, *windows(row_tiled, 100))[0] != "sections"
     assert cost.choose(BRICK, *windows(BRICK, 100))[0] == "sections"
+
+
+def test_what_is_read_beside_an_image_counts():
+    """Sections of a brick are cheap, but not if a mask of row tiles is read by the same boxes."""
+    mask = Layout("GZIP_2", BRICK.shape, (1, BRICK.shape[1]))
+    assert cost.choose(BRICK, *windows(BRICK, 100))[0] == "sections"
+    assert cost.choose(BRICK, *windows(BRICK, 100), mask)[0] == "rows"
 
 
 def test_gzip_is_read_whole():

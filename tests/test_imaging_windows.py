@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from survey_scan.imaging.cost import Box
-from survey_scan.imaging.windows import copy_windows, count_bad, place, undefined
+from survey_scan.imaging.windows import copy_windows, count_bad, cut_windows, off_image, place, undefined
 
 SHAPE = (37, 29)
 IMAGE = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
@@ -38,6 +38,38 @@ def test_windows_are_cutout2d(positions, size):
         flags = Cutout2D(BAD.astype(float), (x[i], y[i]), size, mode="partial", fill_value=1.0).data
         assert bad[np.flatnonzero(on == i)[0]] == flags.sum()
     assert not out[..., 0].any()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(position, position), min_size=1, max_size=80),
+    st.integers(1, 45),
+    st.sampled_from([">f4", "<f8", ">i2", "u1"]),
+    st.sampled_from([None, 0.0]),
+)
+def test_windows_of_a_whole_image(positions, size, dtype, nodata):
+    """Pixels of any type, and their bad ones, are those of a box that holds all windows."""
+    image = np.where(BAD, 0, IMAGE * 9)
+    if dtype.endswith(("f4", "f8")):
+        image[3, 4:9] = np.nan, np.inf, -np.inf, np.nan, 0
+    image = image.astype(dtype) if dtype != "u1" else np.abs(image).astype(dtype)
+    windows = place(*np.array(positions).T, size, SHAPE)
+    on = np.flatnonzero(windows.overlaps)
+    out, expected = (np.zeros((len(positions), size, size, 2), np.float32) for _ in range(2))
+    counts = cut_windows(image, windows, on, out[..., 1], on, nodata)
+    box, pixels = Box(0, SHAPE[0], 0, SHAPE[1], 0, len(on)), image.astype(np.float32)
+    copy_windows(pixels, box, windows, on, expected[..., 1], on)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(counts, count_bad(undefined(pixels, nodata), box, windows, on, size))
+    inside = np.isnan(cut_off(windows, on, size)).sum(axis=(1, 2))
+    np.testing.assert_array_equal(off_image(windows.y0[on], windows.x0[on], size, SHAPE), inside)
+
+
+def cut_off(windows, on, size):
+    """Windows of an image of zeros: NaN where they are off it."""
+    out = np.zeros((len(windows.x0), size, size), np.float32)
+    copy_windows(np.zeros(SHAPE, np.float32), Box(0, SHAPE[0], 0, SHAPE[1], 0, len(on)), windows, on, out, on)
+    return out[on]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, 1e9])

@@ -23,7 +23,7 @@ class Cutouts:
     problems : list of str
         One text for each tile and band that could not be used, in the order met.
     reads : dict of str to int
-        How many images of one tile and band were read in which way (``rows``, ``whole``, ``sections``).
+        How many images of one tile and band were read in which way (``windows``, ``rows``, ``whole``, ``sections``).
     """
 
     image: NDArray[np.float32]

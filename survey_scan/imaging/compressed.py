@@ -8,7 +8,7 @@ it reads tile by tile. The layout is that of the FITS standard 4.0, sections 7.3
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,28 @@ _FORM = re.compile(r"(\d*)([A-Z])([A-Z]?)")
 _BYTES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "P": 8, "Q": 16, "C": 8, "M": 16}
 #: Length of the sequence of dither seeds (FITS standard 4.0, appendix I).
 _SEEDS = 10_000
+
+
+class Column(NamedTuple):
+    """A column of a binary table: its name, where it stands in a row, how many elements of which type (of TFORMn)."""
+
+    name: str
+    bytes: slice
+    elements: int
+    letters: str
+
+
+def columns(values: dict[str, Any]) -> Iterator[Column]:
+    """The columns of a binary table, by its header's values; ValueError if one is of no known type."""
+    at = 0
+    for i in range(1, int(values["TFIELDS"]) + 1):
+        form = _FORM.match(str(values[f"TFORM{i}"]))
+        if form is None or form[2] not in _BYTES:
+            raise ValueError(f"TFORM{i} is {values[f'TFORM{i}']!r}")
+        count = int(form[1] or 1)
+        size = _BYTES[form[2]] * count
+        yield Column(str(values.get(f"TTYPE{i}", "")), slice(at, at + size), count, form[2] + form[3])
+        at += size
 
 
 def read_rows(hdu: ImageHdu, path: Path, y0: int, y1: int) -> NDArray[Any]:
@@ -90,17 +112,11 @@ class _Table:
 
     def _pointers(self, values: dict[str, Any]) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.bool_], int]]:
         """Of each column of variable length: where it stands, its lengths and offsets, which count, element size."""
-        at = 0
-        for i in range(1, int(values["TFIELDS"]) + 1):
-            form = _FORM.match(str(values[f"TFORM{i}"]))
-            if form is None or form[2] not in _BYTES:
-                raise ValueError(f"TFORM{i} is {values[f'TFORM{i}']!r}")
-            size = _BYTES[form[2]] * int(form[1] or 1)
-            if form[2] in "PQ":
-                kind = ">i4" if form[2] == "P" else ">i8"
-                pairs = self.rows[:, at : at + size].copy().view(kind).astype(np.int64)
-                yield slice(at, at + size), pairs, pairs[:, 0] > 0, _BYTES[form[3]]
-            at += size
+        for column in columns(values):
+            if column.letters[0] in "PQ":
+                kind = ">i4" if column.letters[0] == "P" else ">i8"
+                pairs = self.rows[:, column.bytes].copy().view(kind).astype(np.int64)
+                yield column.bytes, pairs, pairs[:, 0] > 0, _BYTES[column.letters[1]]
 
 
 def _header(hdu: ImageHdu, table: _Table, first: int, height: int) -> bytes:

@@ -1,8 +1,10 @@
 """Which way to read the pixels of some targets from one image costs least.
 
-Three ways: ``whole`` reads the image once, ``rows`` reads the bands of rows that hold targets, ``sections`` reads one
-box a target. What each costs follows from how the image is compressed: a compression tile is decoded entirely or not
-at all, so one pixel of a row-tiled image costs a row of 10,000, and in a Legacy Surveys brick a box of 100 x 100.
+Where an image is not compressed, or a decoder of our own reads it (``rice``), and nothing is read beside it, targets are cut
+out of the file one by one, which is the fastest whatever their number. Else there are three ways: ``whole`` reads the image
+once, ``rows`` reads the bands of rows that hold targets, ``sections`` reads one box a target. What each costs follows from
+how the image is compressed: a compression tile is decoded entirely or not at all, so one pixel of a row-tiled image costs
+a row of 10,000, and in a Legacy Surveys brick a box of 100 x 100.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ Indices = NDArray[np.int64]
 #: Codecs of a file that is compressed as a whole, which can only be read from its beginning.
 FILE_CODECS = ("gzip", "bzip2")
 
+#: RICE_1 by the decoder of :mod:`survey_scan.imaging.rice`.
+OWN_RICE = "RICE_1 by _rice.c"
+
 #: Most bytes of float32 pixels held at once, unless one target's rows, or an image in a gzipped file, are more than that.
 STRIP_BYTES = 96 * 2**20
 
@@ -28,7 +33,7 @@ class Layout:
     Attributes
     ----------
     codec : str
-        ``none``, one of :data:`FILE_CODECS`, or the value of ZCMPTYPE.
+        ``none``, one of :data:`FILE_CODECS`, or the value of ZCMPTYPE; :data:`OWN_RICE` if that is what decodes it.
     shape : tuple of int
         Rows and columns of the image.
     tile : tuple of int
@@ -70,6 +75,7 @@ class Price(NamedTuple):
 BULK = {
     "none": Price(3.9e-05, 0.0, 2.3e-10),
     "RICE_1": Price(0.0041, 1.5e-05, 7.9e-09),
+    OWN_RICE: Price(8.0e-05, 1.7e-06, 3.4e-09),
     "GZIP_1": Price(0.0042, 2.1e-05, 1.0e-08),
     "GZIP_2": Price(0.0041, 2.6e-05, 2.7e-08),
     "HCOMPRESS_1": Price(0.0037, 1.2e-05, 2.5e-08),
@@ -78,6 +84,7 @@ BULK = {
 SECTION = {
     "none": Price(1.3e-05, 0.0, 9.5e-10),
     "RICE_1": Price(4.4e-05, 0.0, 1.5e-08),
+    OWN_RICE: Price(5.5e-05, 0.0, 2.9e-09),
     "GZIP_1": Price(3.2e-05, 1.3e-05, 2.2e-08),
     "GZIP_2": Price(2.5e-05, 6.0e-06, 2.5e-08),
     "HCOMPRESS_1": Price(3.7e-05, 7.7e-06, 4.9e-08),
@@ -85,7 +92,9 @@ SECTION = {
 }
 
 
-def choose(layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -> tuple[Mode, list[Box]]:
+def choose(
+    layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices, *beside: Layout
+) -> tuple[Mode, list[Box]]:
     """The cheapest way to read some windows, and the calls it consists of.
 
     Parameters
@@ -94,6 +103,8 @@ def choose(layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -
         Of the image.
     y0, y1, x0, x1 : ndarray of int64, shape (n,)
         The windows ``[y0:y1, x0:x1]``, inside the image, not empty, sorted by ``y0``, and by ``y1`` where equal.
+    beside : Layout
+        Of images that are read by the same calls: mask, weight.
 
     Returns
     -------
@@ -103,7 +114,7 @@ def choose(layout: Layout, y0: Indices, y1: Indices, x0: Indices, x1: Indices) -
         Every window lies in the box that names it.
     """
     ways = {mode: boxes(mode, layout, y0, y1, x0, x1) for mode in allowed(layout)}
-    mode = min(ways, key=lambda mode: seconds(mode, layout, ways[mode]))
+    mode = min(ways, key=lambda mode: sum(seconds(mode, each, ways[mode]) for each in (layout, *beside)))
     return mode, [Box(*box) for box in ways[mode].tolist()]
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from survey_scan import config
 from survey_scan.errors import TileError
-from survey_scan.imaging import agreement, cost, wcs
+from survey_scan.imaging import agreement, cost, rice, wcs
 from survey_scan.imaging.base import Cutouts
 from survey_scan.imaging.cost import Indices
 from survey_scan.imaging.fits_header import ImageHdu, find_image, mask_planes, unreadable
@@ -190,7 +190,7 @@ def _cut_band(
     spec: config.Cutouts,
     b: int,
     to: Cutouts,
-) -> cost.Mode | None:
+) -> str | None:
     """Cut one band of one tile; how it was read, None if no target is on it."""
     layout, size = band.image.layout, spec.size
     windows = place(*wcs.world_to_pixel(band.image.cards, sky[:, 0], sky[:, 1]), size, layout.shape)
@@ -203,26 +203,30 @@ def _cut_band(
     order = order[np.lexsort((windows.x0[order], windows.y0[order]))]
     height, width = layout.shape
     y0, x0 = windows.y0[order], windows.x0[order]
-    mode, boxes = cost.choose(
-        layout, np.maximum(y0, 0), np.minimum(y0 + size, height), np.maximum(x0, 0), np.minimum(x0 + size, width)
-    )
-    for box, pixels, bad in _read(band, images, mode, boxes):
-        chosen = order[box.first : box.last]
-        copy_windows(pixels, box, windows, chosen, to.image[..., b], rows[chosen])
-        to.bad_fraction[rows[chosen], b] = count_bad(bad, box, windows, chosen, size) / size**2
+    beside = [rice.layout(hdu) for hdu in (band.mask, band.weight) if hdu]
+    inside = np.maximum(y0, 0), np.minimum(y0 + size, height), np.maximum(x0, 0), np.minimum(x0 + size, width)
+    mode, boxes = cost.choose(rice.layout(band.image), *inside, *beside)
+    with FitsImage(band.image, mode) as image:
+        counts = None if beside else image.cut(windows, order, to.image[..., b], rows[order], images.blank)
+        if counts is not None:
+            to.bad_fraction[rows[order], b] = counts / size**2
+        else:
+            for box, pixels, bad in _read(band, images, image, boxes):
+                chosen = order[box.first : box.last]
+                copy_windows(pixels, box, windows, chosen, to.image[..., b], rows[chosen])
+                to.bad_fraction[rows[chosen], b] = count_bad(bad, box, windows, chosen, size) / size**2
     full = rows[windows.overlaps]
     _raise_status(to.status, full[to.bad_fraction[full, b] > spec.max_bad_fraction], Status.BAD_PIXELS)
-    return mode
+    return mode if counts is None else "windows"
 
 
 def _read(
-    band: _Band, images: config.Images, mode: cost.Mode, boxes: list[cost.Box]
+    band: _Band, images: config.Images, image: FitsImage, boxes: list[cost.Box]
 ) -> Iterator[tuple[cost.Box, NDArray[np.float32], NDArray[np.bool_]]]:
     """Pixels of each box, and which of them are bad."""
     with ExitStack() as stack:
-        image = stack.enter_context(FitsImage(band.image, mode))
-        mask = stack.enter_context(FitsImage(band.mask, mode)) if band.mask else None
-        weight = stack.enter_context(FitsImage(band.weight, mode)) if band.weight else None
+        mask = stack.enter_context(FitsImage(band.mask, image.mode)) if band.mask else None
+        weight = stack.enter_context(FitsImage(band.weight, image.mode)) if band.weight else None
         for box in boxes:
             pixels = np.asarray(image.read(*box[:4]), dtype=np.float32)
             bad = undefined(pixels, images.blank)

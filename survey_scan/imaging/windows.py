@@ -1,6 +1,6 @@
 """Square windows of an image: where they lie, their pixels, how many of those are bad."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -89,6 +89,57 @@ def copy_windows(
         top, left = max(box.y0 - y0, 0), max(box.x0 - x0, 0)
         out[row] = np.nan
         out[row, top : top + part.shape[0], left : left + part.shape[1]] = part
+
+
+def cut_windows(
+    pixels: NDArray[Any],
+    windows: Windows,
+    targets: Indices,
+    out: NDArray[np.float32],
+    rows: Indices,
+    nodata: float | None,
+) -> Indices:
+    """Copy windows out of a whole image, and count their bad pixels.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (height, width)
+        The image, of any type and byte order.
+    windows, targets, out, rows
+        As in :func:`copy_windows`.
+    nodata : float or None
+        A value that is no data.
+
+    Returns
+    -------
+    ndarray of int64, shape (k,)
+        How many pixels of each window are not finite, ``nodata``, or off the image.
+    """
+    (height, width), size = pixels.shape, out.shape[1]
+    counts = np.empty(len(targets), np.int64)
+    whole = np.flatnonzero(windows.inside[targets])
+    views = sliding_window_view(pixels, (size, size)) if len(whole) else pixels
+    for i in range(0, len(whole), BATCH):
+        some = whole[i : i + BATCH]
+        block = views[windows.y0[targets[some]], windows.x0[targets[some]]].astype(np.float32)
+        out[rows[some]] = block
+        counts[some] = np.count_nonzero(undefined(block.reshape(len(some), -1), nodata), axis=1)
+    for i in np.flatnonzero(~windows.inside[targets]).tolist():
+        y0, x0 = int(windows.y0[targets[i]]), int(windows.x0[targets[i]])
+        box = Box(max(y0, 0), min(y0 + size, height), max(x0, 0), min(x0 + size, width), 0, 1)
+        part = pixels[box.y0 : box.y1, box.x0 : box.x1].astype(np.float32)
+        copy_windows(part, box, windows, targets[i : i + 1], out, rows[i : i + 1])
+        counts[i] = size * size - part.size + np.count_nonzero(undefined(part, nodata))
+    return counts
+
+
+def off_image(y0: Indices, x0: Indices, size: int, shape: tuple[int, int]) -> Indices:
+    """How many pixels of windows that overlap an image are off it."""
+    height, width = (
+        np.minimum(y0 + size, shape[0]) - np.maximum(y0, 0),
+        np.minimum(x0 + size, shape[1]) - np.maximum(x0, 0),
+    )
+    return np.asarray(size * size - height * width)
 
 
 def undefined(pixels: NDArray[np.float32], blank: float | None) -> NDArray[np.bool_]:

@@ -294,12 +294,13 @@ def forget(path: Path, partition: int) -> None:
 
 def _encode(image: NDArray[np.float32], dtype: str, steps: list[NDArray[np.float32]]) -> Iterator[shards.Data]:
     """The chunks of a partition as stored; the steps of int16 pixels are added to the list."""
+    memory = np.empty((CHUNK_ROWS, *image.shape[1:]), np.int16) if dtype == "int16" else None
     for start in range(0, len(image), CHUNK_ROWS):
         chunk = image[start : start + CHUNK_ROWS]
         if len(chunk) < CHUNK_ROWS:
             padding = np.full((CHUNK_ROWS - len(chunk), *image.shape[1:]), np.nan, np.float32)
             chunk = np.concatenate([chunk, padding])
-        stored, step = as_stored(chunk, dtype)
+        stored, step = as_stored(chunk, dtype, memory)
         if step is not None:
             steps.append(step[: len(image) - start])
         yield few.encoded(stored)

@@ -82,10 +82,12 @@ def hold(object_id: NDArray[Any], cutouts: "base.Cutouts", dtype: str) -> Held:
     return Held(image, step, np.asarray(object_id), cutouts.status, cutouts.bad_fraction)
 
 
-def as_stored(pixels: NDArray[np.float32], dtype: str) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """Pixels in the type they are stored in, and the steps of int16."""
+def as_stored(
+    pixels: NDArray[np.float32], dtype: str, memory: NDArray[np.int16] | None = None
+) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """Pixels in the type they are stored in, and the steps of int16, which are put into ``memory`` if that is given."""
     if dtype == "int16":
-        return quantise(pixels)
+        return quantise(pixels, memory)
     if dtype == "float16":
         return np.clip(pixels, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16), None
     return pixels, None

@@ -10,15 +10,21 @@ from numpy.typing import NDArray
 NAN_INT16 = -32768
 #: Steps to one standard deviation of the noise.
 STEPS_PER_SIGMA = 16
+#: Bytes of float32 pixels treated at a time.
+CACHED_BYTES = 2**20
 
 
-def quantise(pixels: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+def quantise(
+    pixels: NDArray[np.float32], out: NDArray[np.int16] | None = None
+) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Pixels as whole steps of a sixteenth of the noise.
 
     Parameters
     ----------
     pixels : ndarray of float32, shape (n, size, size, bands)
         NaN, and infinities, become -32768.
+    out : ndarray of int16, same shape, optional
+        Memory for the steps, contiguous and overwritten; new if not given.
 
     Returns
     -------
@@ -29,18 +35,35 @@ def quantise(pixels: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np
         1 where all pixels are 0 or NaN.
     """
     n, size, _, bands = pixels.shape
-    flat = pixels.reshape(n, size, size * bands)
-    undefined = ~np.isfinite(flat)
-    if undefined.any():
-        flat = np.where(undefined, np.float32(0), flat)
-    peak = np.maximum(flat.max(axis=1), -flat.min(axis=1)).reshape(n, size, bands).max(axis=1)
-    step = np.maximum(noise(pixels) / np.float32(STEPS_PER_SIGMA), peak / np.float32(32767))
-    step[step == 0] = 1
-    step = np.maximum(step, np.finfo(np.float32).tiny)  # smaller numbers lose their precision
-    scaled = flat / np.tile(step, (1, size))[:, None, :]
-    steps = np.rint(scaled, out=scaled).astype(np.int16)
-    steps[undefined] = NAN_INT16
-    return steps.reshape(pixels.shape), step
+    steps = np.empty(pixels.shape, np.int16) if out is None else out
+    step = noise(pixels) / np.float32(STEPS_PER_SIGMA)
+    some = max(1, CACHED_BYTES // (4 * size * size * bands))
+    scaled = np.empty((some, size, size * bands), np.float32)
+    for i in range(0, n, some):  # what is passed over several times stays in the cache
+        flat, rows = pixels[i : i + some].reshape(-1, size, size * bands), slice(i, i + some)
+        peak = _peak(flat, bands)
+        undefined = None
+        if not np.isfinite(peak).all():
+            undefined = ~np.isfinite(flat)
+            flat = np.where(undefined, np.float32(0), flat)
+            peak = _peak(flat, bands)
+        each = np.maximum(step[rows], peak / np.float32(32767))
+        each[each == 0] = 1
+        step[rows] = np.maximum(each, np.finfo(np.float32).tiny)  # smaller numbers lose their precision
+        found, whole = scaled[: len(flat)], steps[rows].reshape(flat.shape)
+        np.divide(flat, np.tile(step[rows], (1, size))[:, None, :], out=found)
+        np.copyto(whole, np.rint(found, out=found), casting="unsafe")
+        if undefined is not None:
+            whole[undefined] = NAN_INT16
+    return steps, step
+
+
+def _peak(flat: NDArray[np.float32], bands: int) -> NDArray[np.float32]:
+    """Largest absolute value of each cutout and band, shape (n, bands); not finite if any is not."""
+    n, size, _ = flat.shape
+    with np.errstate(invalid="ignore"):
+        highest = np.maximum(flat.max(axis=1), -flat.min(axis=1)).reshape(n, size, bands)
+    return np.asarray(highest.max(axis=1))
 
 
 def noise(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -60,8 +83,12 @@ def noise(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     sides = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
     with np.errstate(invalid="ignore", over="ignore"):  # infinity minus infinity
         steps = np.abs(np.concatenate([np.diff(side, axis=1) for side in sides], axis=1))
-    steps = np.sort(np.where(np.isfinite(steps), steps, np.nan), axis=1)  # NaN last
-    known = np.isfinite(steps).sum(axis=1)
+    finite = np.isfinite(steps)
+    if finite.all():
+        middle = np.partition(steps, (steps.shape[1] - 1) // 2, axis=1)[:, (steps.shape[1] - 1) // 2]
+        return middle * np.float32(1.4826 / np.sqrt(2))
+    steps = np.sort(np.where(finite, steps, np.nan), axis=1)  # NaN last
+    known = finite.sum(axis=1)
     middle = np.take_along_axis(steps, np.maximum(known - 1, 0)[:, None, :] // 2, axis=1)[:, 0]
     return np.where(known > 0, middle, 0).astype(np.float32) * np.float32(1.4826 / np.sqrt(2))
 
