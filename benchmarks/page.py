@@ -207,6 +207,125 @@ def projection(found: Found) -> Section:
     return wanted, text
 
 
+def cutouts(found: Found) -> Section:
+    cases, ratio = found["cases"], lambda case, name: found["cases"][case]["ratios"][name]
+    best = {
+        case: max(("float32", "int16"), key=lambda d, c=case: cases[c]["cutouts_per_cpu_second"][f"ours-{d}"])
+        for case in cases
+    }
+    wanted = []
+    for size, times in ((64, 3.5), (101, 4.0)):
+        case, plain = f"des-24000-{size}", f"des-plain-24000-{size}"
+        for dtype in ("float32", "int16"):
+            wanted.append(
+                least(
+                    f"of astropy's decoding alone, dense DES-like, {size}², {dtype}",
+                    0.75,
+                    ratio(case, f"{dtype}_of_decode"),
+                )
+            )
+        for dtype in ("float32", "int16"):
+            wanted.append(least(f"times cutana, `.fz`, {size}², {dtype}", times, ratio(case, f"{dtype}_times_cutana")))
+        wanted.append(
+            least(f"times cutana, plain tiles, {size}², {best[plain]}", 8, ratio(plain, f"{best[plain]}_times_cutana"))
+        )
+    wanted.append(
+        least("times decoding the whole brick, 50 targets, 64², float32", 5, ratio("legacy-50-64", "float32_of_decode"))
+    )
+    both = found["curve"] + found["curve_des"]
+    wanted.append(
+        most(
+            "reader's own choice over the best fixed way, 5 to 4,000 targets",
+            1.2,
+            max(row["own_choice_over_best"] for row in both),
+        )
+    )
+    names = ["ours-float32", "ours-int16", "decode", "own_decode", "Cutout2D", "cutana"]
+    rows = [
+        [
+            f"{one['tiles']}, {one['targets']:,} of {one['size']}²",
+            *(f"{one['cutouts_per_cpu_second'][n]:,.0f}" if n in one["cutouts_per_cpu_second"] else "" for n in names),
+        ]
+        for one in cases.values()
+    ]
+    shown = ("n", "own_choice", "library_whole", "library_rows", "library_sections")
+    drawn = [{name.replace("library_", ""): row[name] for name in shown if name in row} for row in found["curve"]]
+    drawn = [{name: row.get(name, float("nan")) for name in drawn[0] | drawn[-1]} for row in drawn]
+    text = [
+        "Three bands, one core, store included; cutouts/s of processor time. `decode` is astropy decoding the images and nothing else, `own_decode` our own decoder.",
+        "",
+        *table(["tile", *names], *rows),
+        "The cost of a target against how many of them lie on one brick (64², without a store), by the way the reader chooses and by each fixed way without our decoder:",
+        "",
+        *curve("cutouts", drawn, "targets on a brick", "µs of processor time a target", ["own_choice"]),
+        "Where cutting and storing a dense DES-like tile spends its time:",
+        "",
+        *table(
+            ["case", "function", "share"],
+            *(
+                [one["case"], f"`{one['function']}`", f"{one['share']:.0%}"]
+                for one in found["profile"]
+                if one["share"] >= 0.03
+            ),
+        ),
+    ]
+    return wanted, text
+
+
+def store(found: Found) -> Section:
+    names = ["float32", "float16", "int16", "held", "candidates"]
+    pixels = [
+        [f"{size}²", name, f"{one['bytes']:,.0f}", f"{one['write_us']:.1f}", f"{one['read_us']:.1f}"]
+        for size, of in found["pixels"].items()
+        for name, one in of.items()
+    ]
+    rows = [
+        [
+            one["targets"],
+            f"{one['size']}²",
+            one["store"],
+            one["dtype"],
+            f"{one['tb']:,.3g}",
+            *(f"{n:,}" for n in one["files_by_partition"].values()),
+            f"{one['core_hours']:,.3g}",
+        ]
+        for one in found["surveys"]
+    ]
+    sizes = list(found["surveys"][0]["files_by_partition"])
+    text = [
+        "Microseconds of processor time a cutout of three bands, flushed to disk. `held` is what `cutouts.store: none` does instead of writing, `candidates` writes one in a thousand.",
+        "",
+        *table(["size", "kept as", "bytes a cutout", "write, µs", "read, µs"], *pixels),
+        *curve(
+            "store",
+            [{name: point[name] for name in point} for point in found["curve"]],
+            "targets of a partition",
+            "µs a cutout of 45² × 3 to write",
+            [n for n in names if n in found["curve"][0]],
+        ),
+        "What the run directory takes, by arithmetic on what was measured (one cutout in a thousand kept as a candidate), and core-hours of writing:",
+        "",
+        *table(
+            [
+                "targets",
+                "size",
+                "store",
+                "dtype",
+                "TB",
+                *(f"files, {int(n):,} a partition" for n in sizes),
+                "core-hours",
+            ],
+            *rows,
+        ),
+    ]
+    return [], text
+
+
+def cutting(found: Found) -> dict[int, float]:
+    """Cutouts/s of one core by size, int16, dense DES-like tiles."""
+    return {size: found["cases"][f"des-24000-{size}"]["cutouts_per_cpu_second"]["ours-int16"] for size in (64, 101)}
+
+
 def perlmutter_node(all_found: dict[str, Found]) -> list[str]:
     """8 and 320 million objects on one node."""
     rates = cutting(all_found["cutouts"]["result"])
@@ -259,6 +378,8 @@ def perlmutter_node(all_found: dict[str, Found]) -> list[str]:
 SECTIONS: dict[str, Callable[[Found], Section]] = {
     "select": select,
     "plan": plan,
+    "cutouts": cutouts,
+    "store": store,
     "score": score,
     "scan": scan,
     "rank": rank,
