@@ -27,7 +27,7 @@ from survey_scan.config import Cutouts as Spec
 from survey_scan.config_file import load
 from survey_scan.engine import memory, state
 from survey_scan.errors import RunError
-from survey_scan.store import single
+from survey_scan.store import shards, single
 
 ABOVE = 0.25
 MODES = {
@@ -203,25 +203,23 @@ def test_verify_sees_which_are_kept(scanned, tmp_path):
     survey, _ = scanned
     copy = tmp_path / "copy"
     shutil.copytree(survey.folder / "runs" / "candidates", copy)
-    flags = copy / "cutouts.zarr" / "kept" / "c.1"
-    data = bytearray(flags.read_bytes())
-    row = data.index(1)
-    data[row] = 0
-    flags.write_bytes(data[:256] + store.shards.google_crc32c.value(bytes(data[:256])).to_bytes(4, "little"))
-    assert (
-        "cutouts 00001: other cutouts are kept than those with a logit of at least 0.25"
-        in call("verify", copy, code=3).splitlines()
-    )
-    shard = copy / "cutouts.zarr" / "image" / "c.2.0.0.0"
-    broken = bytearray(shard.read_bytes())
-    broken[40] ^= 1
-    shard.write_bytes(broken)
-    (copy / "cutouts.zarr" / "image" / "c.0.0.0.0").unlink()
+    there = sorted(int(file.name.split(".")[1]) for file in (copy / "cutouts.zarr" / "image").glob("c.*"))
+    flagged, broken, gone = there[:3]
+    flags = copy / "cutouts.zarr" / "kept" / f"c.{flagged}"
+    data = bytearray(flags.read_bytes()[:256])
+    data[data.index(1)] = 0
+    flags.write_bytes(b"".join(shards.checked(bytes(data))))
+    said = call("verify", copy, code=3).splitlines()
+    assert f"cutouts {flagged:05d}: other cutouts are kept than those with a logit of at least 0.25" in said
+    shard = copy / "cutouts.zarr" / "image" / f"c.{broken}.0.0.0"
+    content = bytearray(shard.read_bytes())
+    content[40] ^= 1
+    shard.write_bytes(content)
+    (copy / "cutouts.zarr" / "image" / f"c.{gone}.0.0.0").unlink()
     said = call("verify", copy, code=3)
-    assert re.search(
-        r"cutouts 00002: .*c.2.0.0.0 is damaged, in partition 2 \(the checksum of cutout \d+ differs\)", said
-    )
-    assert "cutouts 00000: partition 0 of" in said and "is not there (no image/c.0.0.0.0)" in said
+    damaged = rf"cutouts {broken:05d}: .* is damaged, in partition {broken} \(the checksum of cutout \d+ differs\)"
+    assert re.search(damaged, said)
+    assert f"cutouts {gone:05d}: partition {gone} of" in said and f"is not there (no image/c.{gone}.0.0.0)" in said
 
 
 def test_two_pools(tmp_path):
@@ -301,7 +299,7 @@ if 'spawn_main' in ' '.join(sys.orig_argv):
 @pytest.mark.parametrize(("function", "stage"), [("hold", "cutouts"), ("score_held", "scores")])
 def test_what_kills_its_worker_is_named(survey, tmp_path, monkeypatch, function, stage):
     """Four times, then it is named; what lay in the killed workers' memory is made again."""
-    (tmp_path / "sitecustomize.py").write_text(KILLS_ITSELF.format(function=function, unless="False", seconds=3))
+    (tmp_path / "sitecustomize.py").write_text(KILLS_ITSELF.format(function=function, unless="False", seconds=6))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(store.__file__).parents[2])]))
     monkeypatch.setenv("KILLED", str(tmp_path / "killed"))
     code, out, err = survey.call("run", "lrg.yaml")
