@@ -242,6 +242,9 @@ int64_t rice_cut_2(const Image *image, const Windows *w, int32_t *unpacked)
                         return number;
                     ready = 1;
                 }
+                if (k + 2 < end) /* windows are far from each other: fetch one that comes soon */
+                    for (int64_t i = 0; i < w->width * w->pixel; i += 16)
+                        __builtin_prefetch(w->out + w->at[k + 2] + (most(w->y0[k], top) - w->y0[k + 2]) * w->row + i, 1);
                 for (int64_t y = most(w->y0[k], top); y < least(w->y0[k] + w->height, bottom); y++)
                     copy_row(image, number, tile, unpacked, (y - top) * columns + x0 - left, x1 - x0,
                              w->out + w->at[k] + (y - w->y0[k]) * w->row + (x0 - w->x0[k]) * w->pixel, w, k);
@@ -260,13 +263,17 @@ int64_t plain_cut_2(const Image *image, const Windows *w)
         const int64_t first = most(w->x0[k], 0), end = least(w->x0[k] + w->width, image->width);
         for (int64_t y = most(w->y0[k], 0); y < least(w->y0[k] + w->height, image->height); y++)
             for (int64_t x = first, n; x < end; x += n) {
-                uint32_t bits[PIECE];
+                const uint8_t *from = image->heap + 4 * (y * image->width + x);
                 float piece[PIECE];
                 n = least(end - x, PIECE);
-                memcpy(bits, image->heap + 4 * (y * image->width + x), 4 * (size_t)n);
-                for (int64_t i = 0; i < n; i++)
-                    bits[i] = __builtin_bswap32(bits[i]);
-                memcpy(piece, bits, 4 * (size_t)n);
+                for (int64_t i = 0; i < n; i += 16) /* rows are far from each other: fetch one that comes soon */
+                    __builtin_prefetch(from + 4 * (6 * image->width + i));
+                for (int64_t i = 0; i < n; i++) {
+                    uint32_t bits;
+                    memcpy(&bits, from + 4 * i, 4);
+                    bits = __builtin_bswap32(bits);
+                    memcpy(piece + i, &bits, 4);
+                }
                 put(piece, n, w->out + w->at[k] + (y - w->y0[k]) * w->row + (x - w->x0[k]) * w->pixel, w, k);
             }
     }
