@@ -1,15 +1,15 @@
-"""The part in C, for those who can build it: see survey_scan/imaging/rice.py. All else is in pyproject.toml."""
+"""The part in C, for those who can build it: see survey_scan/imaging/native.py. All else is in pyproject.toml."""
 
 import platform
 
 from setuptools import Extension, setup
 
 #: Without fused multiply-adds, pixels have the bits that astropy's own build gives on this processor.
-RICE = Extension(
-    "survey_scan.imaging._rice",
-    ["survey_scan/imaging/_rice.c"],
+NATIVE = Extension(
+    "survey_scan.imaging._native",
+    ["survey_scan/imaging/_native.c"],
     extra_compile_args=["-O3", "-ffp-contract=off"],
     optional=True,
 )
 
-setup(ext_modules=[RICE] if platform.machine() in ("x86_64", "AMD64") else [])
+setup(ext_modules=[NATIVE] if platform.machine() in ("x86_64", "AMD64") else [])

@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 from scipy.optimize import nnls
 
-from survey_scan.imaging import cost, rice
+from survey_scan.imaging import cost, native
 from survey_scan.imaging.cost import Mode
 from survey_scan.imaging.fits_header import ImageHdu, find_image
 from survey_scan.imaging.fits_image import FitsImage
@@ -87,10 +87,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for codec, tiles in {"none": [(1, SIDE)], **CODECS}.items():
             hdus = [write_image(Path(folder) / f"{codec}-{i}.fits", codec, tile) for i, tile in enumerate(tiles)]
-            if codec == "RICE_1" and rice.decoder() is not None:
+            if codec == "RICE_1" and native.decoder() is not None:
                 prices["BULK"][cost.OWN_RICE] = price(hdus, "rows")
                 prices["SECTION"][cost.OWN_RICE] = price(hdus, "sections")
-            with mock.patch.object(rice, "decoder", lambda: None):
+            with mock.patch.object(native, "decoder", lambda: None):
                 prices["BULK"][codec] = price(hdus, "rows")
                 prices["SECTION"][codec] = price(hdus, "sections")
     json.dump(

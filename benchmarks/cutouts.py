@@ -246,12 +246,12 @@ def _median_ratio(theirs: list[float], mine: list[float]) -> float:
 @contextlib.contextmanager
 def forced(mode: str | None, library: bool) -> Iterator[None]:
     """One way of reading boxes, or the program's choice; without our decoder."""
-    from survey_scan.imaging import cost, rice
+    from survey_scan.imaging import cost, native
     from survey_scan.imaging.fits_image import FitsImage
 
     with contextlib.ExitStack() as stack:
         if library:
-            stack.enter_context(mock.patch.object(rice, "decoder", lambda: None))
+            stack.enter_context(mock.patch.object(native, "decoder", lambda: None))
         if mode is not None:
             stack.enter_context(mock.patch.object(FitsImage, "cut", lambda *_: None))
             stack.enter_context(mock.patch.object(cost, "allowed", lambda _: (mode,)))
@@ -262,7 +262,7 @@ def ways(kind: str, size: int = 64) -> list[dict[str, Any]]:
     """CPU microseconds a target, of three bands, by the program's choice and by each fixed way, with and without our decoder."""
     import numpy as np
 
-    from survey_scan.imaging import cost, fits_tiles, rice
+    from survey_scan.imaging import cost, fits_tiles, native
     from survey_scan.imaging.fits_header import find_image
 
     images, spec = _config(kind, size)
@@ -276,7 +276,7 @@ def ways(kind: str, size: int = 64) -> list[dict[str, Any]]:
         for library in (False, True):
             for mode in (None, "whole", "rows", "sections"):
                 with forced(mode, library):
-                    layout = rice.layout(hdu)
+                    layout = native.layout(hdu)
                     inside = (y0[order], y0[order] + size, x0[order], x0[order] + size)
                     if mode and cost.seconds(mode, layout, cost.boxes(mode, layout, *inside)) > LONG:
                         continue

@@ -12,7 +12,7 @@ from small_tiles import reference
 
 from survey_scan import config
 from survey_scan.cutouts import cut_partition
-from survey_scan.imaging import rice
+from survey_scan.imaging import native
 from survey_scan.imaging.base import Cutouts
 from survey_scan.imaging.tiles import hdu_of, read_tile_info, tile_file, world_to_pixel
 from survey_scan.imaging.wcs import pixel_to_world
@@ -83,7 +83,7 @@ def test_legacy_surveys_bricks(survey_data, size):
         targets = located(images, table["OBJID"][here], table["RA"][here], table["DEC"][here], bricks[here])
     assert len(targets) == 38
     found = cut_partition(targets, images, spec, 0.262)
-    assert found.problems == [] and found.reads == {"sections" if rice.decoder() is None else "windows": 12}
+    assert found.problems == [] and found.reads == {"sections" if native.decoder() is None else "windows": 12}
     check(found, targets, images, spec)
 
 

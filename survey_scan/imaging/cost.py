@@ -1,6 +1,6 @@
 """Which way to read the pixels of some targets from one image costs least.
 
-Where an image is not compressed, or a decoder of our own reads it (``rice``), and nothing is read beside it, targets are cut
+Where an image is not compressed, or a decoder of our own reads it (``native``), and nothing is read beside it, targets are cut
 out of the file one by one, which is the fastest whatever their number. Else there are three ways: ``whole`` reads the image
 once, ``rows`` reads the bands of rows that hold targets, ``sections`` reads one box a target. What each costs follows from
 how the image is compressed: a compression tile is decoded entirely or not at all, so one pixel of a row-tiled image costs
@@ -19,8 +19,8 @@ Indices = NDArray[np.int64]
 #: Codecs of a file that is compressed as a whole, which can only be read from its beginning.
 FILE_CODECS = ("gzip", "bzip2")
 
-#: RICE_1 by the decoder of :mod:`survey_scan.imaging.rice`.
-OWN_RICE = "RICE_1 by _rice.c"
+#: RICE_1 by the decoder of :mod:`survey_scan.imaging.native`.
+OWN_RICE = "RICE_1 by _native.c"
 
 #: Most bytes of float32 pixels held at once, unless one target's rows, or an image in a gzipped file, are more than that.
 STRIP_BYTES = 96 * 2**20

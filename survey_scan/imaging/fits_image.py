@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from survey_scan.imaging import rice
+from survey_scan.imaging import native
 from survey_scan.imaging.compressed import read_rows
 from survey_scan.imaging.cost import FILE_CODECS, Indices, Mode
 from survey_scan.imaging.fits_header import ImageHdu, decompressed, reading, unreadable
@@ -118,20 +118,23 @@ class FitsImage:
         TileError
             UNREADABLE if the data cannot be decoded.
         """
-        hdu, size = self.hdu, out.shape[1]
+        hdu, plain = self.hdu, self.hdu.layout.codec == "none" and self.hdu.plain
+        y0, x0, partial = windows.y0[targets], windows.x0[targets], ~windows.inside[targets]
         with _decoding(hdu):
-            if hdu.layout.codec == "none" and hdu.plain:
-                return cut_windows(self._pixels, windows, targets, out, rows, nodata)
-            if self._rice is None:
+            if not plain and self._rice is None:
                 return None
-            y0, x0, partial = windows.y0[targets], windows.x0[targets], ~windows.inside[targets]
             out[rows[partial]] = np.nan
-            bad = self._rice.cut(y0, x0, out, rows, nodata)
-            return None if bad is None else bad + off_image(y0, x0, size, hdu.layout.shape)
+            if self._rice is not None:
+                bad = self._rice.cut(y0, x0, out, rows, nodata)
+            else:
+                bad = native.cut_plain(self._pixels, y0, x0, out, rows, nodata)
+            if bad is not None:
+                return bad + off_image(y0, x0, out.shape[1], hdu.layout.shape)
+            return cut_windows(self._pixels, windows, targets, out, rows, nodata) if plain else None
 
     @cached_property
-    def _rice(self) -> rice.Rice | None:
-        return rice.opened(self.hdu, self._path)
+    def _rice(self) -> native.Rice | None:
+        return native.opened(self.hdu, self._path)
 
     @cached_property
     def _pixels(self) -> Any:

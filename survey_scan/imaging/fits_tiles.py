@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from survey_scan import config
 from survey_scan.errors import TileError
-from survey_scan.imaging import agreement, cost, rice, wcs
+from survey_scan.imaging import agreement, cost, native, wcs
 from survey_scan.imaging.base import Cutouts
 from survey_scan.imaging.cost import Indices
 from survey_scan.imaging.fits_header import ImageHdu, find_image, mask_planes, unreadable
@@ -203,9 +203,9 @@ def _cut_band(
     order = order[np.lexsort((windows.x0[order], windows.y0[order]))]
     height, width = layout.shape
     y0, x0 = windows.y0[order], windows.x0[order]
-    beside = [rice.layout(hdu) for hdu in (band.mask, band.weight) if hdu]
+    beside = [native.layout(hdu) for hdu in (band.mask, band.weight) if hdu]
     inside = np.maximum(y0, 0), np.minimum(y0 + size, height), np.maximum(x0, 0), np.minimum(x0 + size, width)
-    mode, boxes = cost.choose(rice.layout(band.image), *inside, *beside)
+    mode, boxes = cost.choose(native.layout(band.image), *inside, *beside)
     with FitsImage(band.image, mode) as image:
         counts = None if beside else image.cut(windows, order, to.image[..., b], rows[order], images.blank)
         if counts is not None:

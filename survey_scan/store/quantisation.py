@@ -60,10 +60,12 @@ def quantise(
 
 def _peak(flat: NDArray[np.float32], bands: int) -> NDArray[np.float32]:
     """Largest absolute value of each cutout and band, shape (n, bands); not finite if any is not."""
-    n, size, _ = flat.shape
+    n, size, width = flat.shape
+    groups = next(count for count in (8, 4, 2, 1) if size % count == 0)
+    rows = flat.reshape(n, groups, -1)  # long rows are compared faster
     with np.errstate(invalid="ignore"):
-        highest = np.maximum(flat.max(axis=1), -flat.min(axis=1)).reshape(n, size, bands)
-    return np.asarray(highest.max(axis=1))
+        highest = np.maximum(rows.max(axis=1), -rows.min(axis=1)).reshape(n, -1, width).max(axis=1)
+    return np.asarray(highest.reshape(n, size, bands).max(axis=1))
 
 
 def noise(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,13 +15,13 @@ from small_tiles import header, noise, targets, write
 
 from survey_scan import config
 from survey_scan.errors import TileError
-from survey_scan.imaging import fits_tiles, rice
+from survey_scan.imaging import fits_tiles, native
 from survey_scan.imaging.cost import OWN_RICE
 from survey_scan.imaging.fits_header import find_image
 from survey_scan.imaging.fits_image import FitsImage
 
-ABSENT = "survey_scan/imaging/_rice.c is not built, so astropy decodes all images; `pip install -e .` builds it"
-built = pytest.mark.skipif(rice.decoder() is None, reason=ABSENT)
+ABSENT = "survey_scan/imaging/_native.c is not built, so astropy decodes all images; `pip install -e .` builds it"
+built = pytest.mark.skipif(native.decoder() is None, reason=ABSENT)
 LOOSE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -38,7 +38,7 @@ def astropys(path, hdu=1) -> np.ndarray:
 @st.composite
 def images(draw) -> tuple[np.ndarray, dict[str, object]]:
     """Floats of every kind of roughness, with zeros, NaN, steps and outliers, and how to compress them."""
-    shape = draw(st.integers(1, 70)), draw(st.integers(8, 300))
+    shape = draw(st.integers(1, 70)), draw(st.integers(8, 300) | st.integers(500, 1100))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     image = rng.standard_normal(shape) * 10.0 ** draw(st.integers(-3, 6))
     image += draw(st.sampled_from([0, 1, 1e3])) * np.arange(shape[1])
@@ -65,7 +65,7 @@ def images(draw) -> tuple[np.ndarray, dict[str, object]]:
 def test_pixels_are_astropys(tmp_path, drawn):
     image, options = drawn
     path = write(tmp_path / "tile.fits.fz", image, codec="RICE_1", **options)
-    found = rice.opened(find_image(path, 1), path).read(0, image.shape[0], 0, image.shape[1])
+    found = native.opened(find_image(path, 1), path).read(0, image.shape[0], 0, image.shape[1])
     with fits.open(path, disable_image_compression=True) as file:
         empty = any(len(data) == 0 for data in file[1].data["COMPRESSED_DATA"])
     assert (found is None) == empty  # tiles that cannot be quantised are not stored by RICE
@@ -84,7 +84,7 @@ def test_pixels_of_cfitsio(tmp_path, state, seed, rows, columns, method):
     path = tmp_path / "tile.fits.fz"
     with fitsio.FITS(str(path), "rw", clobber=True) as file:
         file.write_image(image, compress="RICE", tile_dims=[rows, columns], qlevel=8, qmethod=method, dither_seed=seed)
-    found = rice.opened(find_image(path, 1), path).read(0, 60, 0, 250)
+    found = native.opened(find_image(path, 1), path).read(0, 60, 0, 250)
     if found is not None:
         same_bits(found, astropys(path))
 
@@ -96,7 +96,7 @@ def test_windows_anywhere(tmp_path, drawn, corners, data):
     """Every window, whatever others there are, on and off the image, in every memory layout; and their bad pixels."""
     image, options = drawn
     path = write(tmp_path / "tile.fits.fz", image, codec="RICE_1", **options)
-    opened, expected = rice.opened(find_image(path, 1), path), astropys(path)
+    opened, expected = native.opened(find_image(path, 1), path), astropys(path)
     height, width = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 60))
     (y0, x0), (rows, columns) = np.array(sorted(corners)).T, image.shape
     on = (y0 + height > 0) & (y0 < rows) & (x0 + width > 0) & (x0 < columns)
@@ -120,9 +120,9 @@ def test_windows_anywhere(tmp_path, drawn, corners, data):
 def decode(heap: bytes, n: int, block: int = 32) -> np.ndarray | None:
     """The n numbers of one tile as float32, None if it is corrupt; what lies around the output is looked at."""
     data, out = np.frombuffer(heap, np.uint8).copy(), np.full(n + 64, 7, np.float32)
-    numbers, tile = np.full(n + 64, 7, np.int32), np.zeros(1, rice._TILE)
+    numbers, tile = np.full(n + 64, 7, np.int32), np.zeros(1, native._TILE)
     tile["length"], tile["scale"] = len(data), 1
-    image = rice._Image(
+    image = native._Image(
         heap=data.ctypes.data,
         heap_bytes=len(data),
         height=1,
@@ -135,7 +135,7 @@ def decode(heap: bytes, n: int, block: int = 32) -> np.ndarray | None:
         last=1,
     )
     zero, bad = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    windows = rice._Windows(
+    windows = native._Windows(
         n=1,
         y0=zero.ctypes.data,
         x0=zero.ctypes.data,
@@ -147,7 +147,7 @@ def decode(heap: bytes, n: int, block: int = 32) -> np.ndarray | None:
         pixel=1,
         bad=bad.ctypes.data,
     )
-    corrupt = rice.decoder()(image, windows, numbers.ctypes.data + 4 * 32)
+    corrupt = native.decoder().rice_cut_2(image, windows, numbers.ctypes.data + 4 * 32)
     for memory in (out, numbers):
         assert (memory[:32] == 7).all() and (memory[n + 32 :] == 7).all()
     return out[32 : n + 32] if corrupt == -1 else None
@@ -239,14 +239,14 @@ def test_a_tile_outside_the_heap_and_one_that_is_cut_short(tmp_path):
 )
 def test_other_kinds_of_images_are_left_to_astropy(tmp_path, keyword, value):
     path = write(tmp_path / "tile.fits.fz", noise((40, 60)), codec="RICE_1", tile_shape=(8, 30), checksum=False)
-    if rice.decoder() is not None:
-        assert rice.opened(find_image(path, 1), path) is not None
-        assert rice.layout(find_image(path, 1)).codec == OWN_RICE
+    if native.decoder() is not None:
+        assert native.opened(find_image(path, 1), path) is not None
+        assert native.layout(find_image(path, 1)).codec == OWN_RICE
     with fits.open(path, "update", disable_image_compression=True) as file:
         file[1].header[keyword] = value
     hdu = find_image(path, 1)
-    assert rice.opened(hdu, path) is None
-    assert rice.layout(hdu) == hdu.layout
+    assert native.opened(hdu, path) is None
+    assert native.layout(hdu) == hdu.layout
 
 
 @built
@@ -263,13 +263,39 @@ def test_cutouts_are_the_same_without_the_decoder(tmp_path, monkeypatch, weight)
     x, y = np.random.default_rng(0).uniform(-10, 130, (2, 50))
     some: pd.DataFrame = targets(x, y, header(image.shape))
     found = []
-    for decoder in (rice.decoder, lambda: None):
-        monkeypatch.setattr(rice, "decoder", decoder)
+    for decoder in (native.decoder, lambda: None):
+        monkeypatch.setattr(native, "decoder", decoder)
         found.append(fits_tiles.cut(some, survey, config.Cutouts(bands=["g"], size=20)))
     same_bits(found[0].image, found[1].image)
     np.testing.assert_array_equal(found[0].status, found[1].status)
     np.testing.assert_array_equal(found[0].bad_fraction, found[1].bad_fraction)
     assert ("windows" in found[0].reads) == (not weight) and "windows" not in found[1].reads
+
+
+@built
+@LOOSE
+@given(
+    st.lists(st.tuples(st.integers(-50, 50), st.integers(-70, 650)), min_size=1, max_size=30),
+    st.integers(1, 60),
+    st.integers(1, 700),
+    st.sampled_from([None, 0.0]),
+)
+def test_windows_of_a_plain_image(corners, height, width, nodata):
+    image = noise((40, 600))
+    image[5:9, 3:6] = np.array([np.nan, np.inf, 0], np.float32)
+    y0, x0 = np.array(corners).T
+    memory = np.full((len(y0) + 2, height, width, 2), 7, np.float32)
+    order = np.random.default_rng(0).permutation(len(y0)) + 1
+    bad = native.cut_plain(image.astype(">f4"), y0, x0, memory[..., 1], order, nodata)
+    for k, row in enumerate(order):
+        expected = np.full((height, width), 7, np.float32)
+        part = image[max(y0[k], 0) : max(y0[k] + height, 0), max(x0[k], 0) : max(x0[k] + width, 0)]
+        top, left = max(-y0[k], 0), max(-x0[k], 0)
+        expected[top : top + part.shape[0], left : left + part.shape[1]] = part
+        same_bits(memory[row, :, :, 1].copy(), expected)
+        assert bad[k] == (~np.isfinite(part) | (part == nodata)).sum()
+    assert (memory[..., 0] == 7).all() and (memory[[0, -1]] == 7).all()
+    assert native.cut_plain(image, y0, x0, memory[..., 1], order, nodata) is None  # of native byte order
 
 
 @built
@@ -281,7 +307,7 @@ def test_every_real_image(survey_data):
             images = [i for i, hdu in enumerate(file) if isinstance(hdu, fits.CompImageHDU)]
         for i in images:
             hdu = find_image(path, i)
-            opened = rice.opened(hdu, path)
+            opened = native.opened(hdu, path)
             if opened is None:
                 assert (hdu.layout.codec, hdu.bitpix) != ("RICE_1", -32)
                 continue
@@ -296,12 +322,12 @@ def test_every_real_image(survey_data):
 
 def test_structures_are_those_of_the_c_file():
     """Names and order of all members, as the compiler sees them."""
-    text = Path(rice.__file__).with_name("_rice.c").read_text()
-    for name, structure in (("Image", rice._Image), ("Windows", rice._Windows)):
+    text = Path(native.__file__).with_name("_native.c").read_text()
+    for name, structure in (("Image", native._Image), ("Windows", native._Windows)):
         body = text[: text.index(f"}} {name};")].rpartition("typedef struct {")[2]
         members = []
         for line in body.split("\n"):
             declared = line.split(";")[0].strip()
             members += [each.split()[-1].lstrip("*") for each in declared.split(",") if declared]
         assert members == [field[0] for field in structure._fields_]
-    assert ctypes.sizeof(rice._Image) == 14 * 8 and ctypes.sizeof(rice._Windows) == 11 * 8
+    assert ctypes.sizeof(native._Image) == 14 * 8 and ctypes.sizeof(native._Windows) == 11 * 8

@@ -1,9 +1,10 @@
-/* Cuts windows out of a float32 image that cfitsio quantised and compressed by RICE_1 (FITS standard 4.0, sections 10.2 and
-   10.4.1). The pixels have the bits that cfitsio gives, in less than half its time: bits are taken from a word of 64 instead
-   of byte by byte, and a compression tile is decoded once for all windows, and only where there are any.
+/* Cuts windows out of float32 images: those that cfitsio quantised and compressed by RICE_1 (FITS standard 4.0, sections 10.2
+   and 10.4.1), and those that are not compressed. Pixels have the bits that cfitsio gives, in less than half its time: bits are
+   taken from a word of 64 instead of byte by byte, and a compression tile is decoded once for all windows, and only where
+   there are any.
 
-   Plain C, called by rice.py, which has the same structures: where they change, so does the number of the function. Nothing outside what these name is read or written, whatever
-   the heap holds. */
+   Plain C, called by native.py, which has the same structures: where they change, so do the numbers of the functions. Nothing
+   outside what these name is read or written, whatever the heap holds. */
 
 #include <stdint.h>
 #include <string.h>
@@ -183,7 +184,15 @@ static int64_t count_bad(const float *pixels, int64_t n, float nodata)
     return bad;
 }
 
-/* Copy what windows have of one row of a tile. */
+/* Give pixels to a window. */
+static inline void put(const float *pixels, int64_t n, float *out, const Windows *w, int64_t k)
+{
+    w->bad[k] += count_bad(pixels, n, (float)w->nodata);
+    for (int64_t i = 0; i < n; i++)
+        out[i * w->pixel] = pixels[i];
+}
+
+/* Copy what a window has of one row of a tile. */
 static void copy_row(
     const Image *image, int64_t number, const Tile *tile, const int32_t *from, int64_t pixel, int64_t n, float *out,
     const Windows *w, int64_t k)
@@ -195,9 +204,7 @@ static void copy_row(
         run = run < n ? run : n;
         run = run < PIECE ? run : PIECE;
         convert(from + pixel, run, image, tile, random, piece);
-        w->bad[k] += count_bad(piece, run, (float)w->nodata);
-        for (int64_t i = 0; i < run; i++)
-            out[i * w->pixel] = piece[i];
+        put(piece, run, out, w, k);
         pixel += run;
         out += run * w->pixel;
         n -= run;
@@ -208,7 +215,7 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Copy all windows. Returns -1, or the number of a tile that is corrupt. Unpacked takes the pixels of a tile. */
-int64_t rice_cut_1(const Image *image, const Windows *w, int32_t *unpacked)
+int64_t rice_cut_2(const Image *image, const Windows *w, int32_t *unpacked)
 {
     const int64_t across = (image->width + image->columns - 1) / image->columns;
     for (int64_t begin = 0, end = 0, row = image->first; row < image->last; row++) {
@@ -235,6 +242,9 @@ int64_t rice_cut_1(const Image *image, const Windows *w, int32_t *unpacked)
                         return number;
                     ready = 1;
                 }
+                if (k + 2 < end) /* windows are far from each other: fetch one that comes soon */
+                    for (int64_t i = 0; i < w->width * w->pixel; i += 16)
+                        __builtin_prefetch(w->out + w->at[k + 2] + (most(w->y0[k], top) - w->y0[k + 2]) * w->row + i, 1);
                 for (int64_t y = most(w->y0[k], top); y < least(w->y0[k] + w->height, bottom); y++)
                     copy_row(image, number, tile, unpacked, (y - top) * columns + x0 - left, x1 - x0,
                              w->out + w->at[k] + (y - w->y0[k]) * w->row + (x0 - w->x0[k]) * w->pixel, w, k);
@@ -242,4 +252,30 @@ int64_t rice_cut_1(const Image *image, const Windows *w, int32_t *unpacked)
         }
     }
     return -1;
+}
+
+/* Copy all windows of an image that is not compressed: big-endian numbers in the heap. Returns 0 if it is not that large. */
+int64_t plain_cut_2(const Image *image, const Windows *w)
+{
+    if (image->heap_bytes / 4 / image->width < image->height)
+        return 0;
+    for (int64_t k = 0; k < w->n; k++) {
+        const int64_t first = most(w->x0[k], 0), end = least(w->x0[k] + w->width, image->width);
+        for (int64_t y = most(w->y0[k], 0); y < least(w->y0[k] + w->height, image->height); y++)
+            for (int64_t x = first, n; x < end; x += n) {
+                const uint8_t *from = image->heap + 4 * (y * image->width + x);
+                float piece[PIECE];
+                n = least(end - x, PIECE);
+                for (int64_t i = 0; i < n; i += 16) /* rows are far from each other: fetch one that comes soon */
+                    __builtin_prefetch(from + 4 * (6 * image->width + i));
+                for (int64_t i = 0; i < n; i++) {
+                    uint32_t bits;
+                    memcpy(&bits, from + 4 * i, 4);
+                    bits = __builtin_bswap32(bits);
+                    memcpy(piece + i, &bits, 4);
+                }
+                put(piece, n, w->out + w->at[k] + (y - w->y0[k]) * w->row + (x - w->x0[k]) * w->pixel, w, k);
+            }
+    }
+    return 1;
 }

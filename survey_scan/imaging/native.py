@@ -1,7 +1,7 @@
-"""Windows of float32 images compressed by RICE, as DES and the Legacy Surveys write them, by a decoder of our own.
+"""Windows of float32 images, not compressed or compressed by RICE as DES and the Legacy Surveys do, by a part in C.
 
-It gives astropy's pixels, bit by bit, at more than twice its speed (``_rice.c``). It is optional: where no C compiler was
-at hand when survey_scan was installed, :func:`opened` gives None for every image, and astropy and fitsio decode them all.
+It gives astropy's pixels, bit by bit, and decodes at more than twice its speed (``_native.c``). It is optional: where no C
+compiler was at hand when survey_scan was installed, :func:`decoder` gives None, and astropy, fitsio and numpy do all of it.
 ``pip install -e .`` builds it in a checkout.
 """
 
@@ -55,15 +55,17 @@ class _Windows(ctypes.Structure):
 
 @cache
 def decoder() -> Any:
-    """The function in C, None where it was not built, or built from another version of it."""
-    found = importlib.util.find_spec("survey_scan.imaging._rice")
+    """The functions in C; None where they were not built, or built from another version of them."""
+    found = importlib.util.find_spec("survey_scan.imaging._native")
     if found is None or found.origin is None:
         return None
-    function = getattr(ctypes.CDLL(found.origin), "rice_cut_1", None)  # Python's lock is free while it runs
-    if function is not None:
-        function.restype = ctypes.c_int64
-        function.argtypes = [ctypes.POINTER(_Image), ctypes.POINTER(_Windows), ctypes.c_void_p]
-    return function
+    library = ctypes.CDLL(found.origin)  # Python's lock is free while its functions run
+    if not hasattr(library, "rice_cut_2") or not hasattr(library, "plain_cut_2"):
+        return None
+    library.rice_cut_2.argtypes = [ctypes.POINTER(_Image), ctypes.POINTER(_Windows), ctypes.c_void_p]
+    library.plain_cut_2.argtypes = [ctypes.POINTER(_Image), ctypes.POINTER(_Windows)]
+    library.rice_cut_2.restype = library.plain_cut_2.restype = ctypes.c_int64
+    return library
 
 
 @cache
@@ -74,6 +76,46 @@ def _random() -> NDArray[np.float32]:
         value = value * 16807 % 2147483647
         numbers[i] = value / 2147483647
     return numbers
+
+
+class _Given:
+    """Windows as the functions in C take them, which do not keep the arrays alive that they point to."""
+
+    def __init__(self, y0: Indices, x0: Indices, out: NDArray[np.float32], rows: Indices, nodata: float | None):
+        steps = [stride // out.itemsize for stride in out.strides]
+        self._arrays = [np.ascontiguousarray(each, np.int64) for each in (y0, x0, rows * steps[0])]
+        self.bad: Indices = np.zeros(len(y0), np.int64)
+        self.struct = _Windows(
+            n=len(y0),
+            **{name: array.ctypes.data for name, array in zip(("y0", "x0", "at"), self._arrays, strict=True)},
+            height=out.shape[1],
+            width=out.shape[2],
+            out=out.ctypes.data,
+            row=steps[1],
+            pixel=steps[2],
+            nodata=np.nan if nodata is None else nodata,
+            bad=self.bad.ctypes.data,
+        )
+
+
+def cut_plain(
+    pixels: NDArray[Any], y0: Indices, x0: Indices, out: NDArray[np.float32], rows: Indices, nodata: float | None
+) -> Indices | None:
+    """Copy windows of an image that is not compressed; None, and nothing copied, if there is no part in C, or not for its type.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (height, width)
+        The whole image, contiguous; big-endian float32.
+    y0, x0, out, rows, nodata
+        As of :meth:`Rice.cut`, in any order.
+    """
+    if decoder() is None or pixels.dtype != np.dtype(">f4") or not pixels.flags.c_contiguous:
+        return None
+    windows, (height, width) = _Given(y0, x0, out, rows, nodata), pixels.shape
+    image = _Image(heap=pixels.ctypes.data, heap_bytes=pixels.nbytes, height=height, width=width)
+    decoder().plain_cut_2(image, windows.struct)
+    return windows.bad
 
 
 class Rice:
@@ -124,7 +166,7 @@ class Rice:
         ValueError
             If the data cannot be decoded.
         """
-        image, (_, height, width) = self._image, out.shape
+        image, height = self._image, out.shape[1]
         if not len(y0):
             return np.zeros(0, np.int64)
         image.first = max(int(y0[0]), 0) // self._rows
@@ -133,26 +175,11 @@ class Rice:
         if not tiles["length"].all():
             return None
         image.tiles = tiles.ctypes.data
-        steps = [stride // out.itemsize for stride in out.strides]
-        y0, x0, at = (np.ascontiguousarray(each, np.int64) for each in (y0, x0, rows * steps[0]))
-        bad = np.zeros(len(y0), np.int64)
-        windows = _Windows(
-            n=len(y0),
-            y0=y0.ctypes.data,
-            x0=x0.ctypes.data,
-            height=height,
-            width=width,
-            out=out.ctypes.data,
-            at=at.ctypes.data,
-            row=steps[1],
-            pixel=steps[2],
-            nodata=np.nan if nodata is None else nodata,
-            bad=bad.ctypes.data,
-        )
-        corrupt = decoder()(image, windows, self._unpacked.ctypes.data)
+        windows = _Given(y0, x0, out, rows, nodata)
+        corrupt = decoder().rice_cut_2(image, windows.struct, self._unpacked.ctypes.data)
         if corrupt >= 0:
             raise ValueError(f"compression tile {corrupt + 1} is not what RICE makes of its pixels")
-        return bad
+        return windows.bad
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32] | None:
         """Pixels ``[y0:y1, x0:x1]``, a box inside the image; None and errors as of :meth:`cut`."""
