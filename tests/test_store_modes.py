@@ -288,7 +288,8 @@ if 'spawn_main' in ' '.join(sys.orig_argv):
     def {function}(path, partition, *more):
         if partition == 3 and not {unless}:
             time.sleep({seconds})  # a worker that dies while its nanny still starts it is never started again
-            open(os.environ['KILLED'], 'a').write('x')
+            with open(os.environ['KILLED'], 'a') as file:
+                file.write('x')
             os.kill(os.getpid(), 9)
         return whole(path, partition, *more)
     tasks.{function} = {function}
