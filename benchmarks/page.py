@@ -146,37 +146,46 @@ def scan(found: Found) -> Section:
 
 def rank(found: Found) -> Section:
     wanted = [
-        most("ranking over reading the column of logits alone", 1.3, found["over_column"]["rank"]),
+        most("the best over reading the column of logits alone", 1.3, found["over_column"]["best"]),
+        most("the best and every tile's quantiles, over the same", 1.3, found["over_column"]["rank"]),
         most("most memory", 1000, found["wanted"]["at most 1000 MB"], " MB"),
     ]
     text = [
         f"The best {found['options']['top']:,}, of score tables of 4,096 targets. `column` reads the logits of each table and nothing "
         "else, by the quickest call there is; `sparse` ranks with as few of the best a table as there are in 320 million.",
         "",
-        *curve("rank", found["curve"], "scores", "ns of processor time a score", ["rank", "sparse"]),
+        *curve("rank", found["curve"], "scores", "ns of processor time a score", ["rank", "best"]),
         *points(found["curve"], ", ns"),
     ]
     return wanted, text
 
 
 def resume(found: Found) -> Section:
-    seconds = next(iter(found["wanted"].values()))
+    seconds, records = next(iter(found["wanted"].values())), found["curve"][-1]["n"]
     text = [
         f"What is finished is found out from records: {found['us_a_record']:g} µs of processor time each, "
         f"{found['standing_over_bytes']:g} times reading their bytes and nothing else.",
         "",
         *curve("resume", found["curve"], "records", "µs of processor time a record", ["standing"]),
     ]
-    return [most("80,000 finished partitions of 160,000 recognised, processor time", 15, seconds, " s")], text
+    return [
+        most(
+            f"records of {records // 2:,} finished partitions of {records:,} recognised, processor time",
+            15,
+            seconds,
+            " s",
+        )
+    ], text
 
 
 def driver(found: Found) -> Section:
+    large, small = found["options"]["partitions"], found["options"]["small"]
     wanted = [
-        most("driver and scheduler grow", 300, found["growth_mb_both"], " MB"),
-        most("cost of a partition at 80,000 over that at 1,000", 1.2, found["large_over_small"]["cpu"]),
+        most(f"driver and scheduler grow over {large:,} partitions", 300, found["growth_mb_both"], " MB"),
+        most(f"cost of a partition at {large:,} over that at {small:,}", 1.2, found["large_over_small"]["cpu"]),
     ]
     text = [
-        "80,000 partitions of two stages that do nothing but write their records, on two workers: what driver and scheduler take.",
+        f"{large:,} partitions of two stages that do nothing but write their records, on two workers: what driver and scheduler take.",
         "",
         *curve("driver", found["curve"], "partitions", "µs of processor time a partition", ["scan"]),
         *points(found["curve"], ", µs"),

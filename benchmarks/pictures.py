@@ -14,7 +14,10 @@ COLOURS = ("#2a7f9e", "#d98032", "#6a8f3c", "#8a5a9e", "#777777", "#b03a48", "#4
 
 def curves(path: Path, points: Sequence[Mapping[str, float]], x: str, y: str, ours: Sequence[str] = ()) -> None:
     """Cost against N, both by decades; ``ours`` are drawn first and thick, ``n`` is N."""
-    names = [*ours, *(name for name in points[0] if name != "n" and name not in ours)]
+    names = [
+        *(name for name in ours if name in points[0]),
+        *(name for name in points[0] if name != "n" and name not in ours),
+    ]
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.add_subplot()
     for name, colour in zip(names, COLOURS, strict=False):
