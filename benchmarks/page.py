@@ -372,6 +372,8 @@ def perlmutter_node(all_found: dict[str, Found]) -> list[str]:
         *(f"* scores, assumed: {why};" for why in whys),
         f"* disk: {perlmutter.IMAGES / 1e12:.1f} TB of images are read and the store is written (int16, before compression) at "
         f"{perlmutter.DISK / 1e9:g} GB/s, all at the same time as the rest; with `cutouts.store: none` nothing is written;",
+        "* a worker keeps its GPU at work all the time: bringing it pixels takes "
+        f"{all_found['score']['result']['curve'][-1]['feed']:.0f} µs of one core a cutout (`feed`, above);",
         f"* the plan takes {plan_us:.2g} µs of processor time a target, as here; ranking and starting take minutes, and are left out.",
         "",
         *table(
@@ -422,7 +424,7 @@ def main() -> None:
         said = all_found[subject]
         load = said["machine"]["load_15_minutes"]
         lines += [f"## {subject}", "", f"`{said['command']}`, {said['measured']}, load {load:g}.", "", *text]
-    if {"cutouts", "plan"} <= set(all_found):
+    if {"cutouts", "plan", "score"} <= set(all_found):
         lines += perlmutter_node(all_found)
     (DOCS / "performance.md").write_text("\n".join(lines).rstrip() + "\n")
     print(DOCS / "performance.md")
