@@ -8,8 +8,8 @@ its own:
 
 * ``column``, the limit: the logit column of each score table, one after the other, by the quickest call there is.
 * ``folder``: the same column by ``pyarrow.dataset`` of the whole folder, in batches, as pandas and Dask read it.
-* ``rank``: all that a scan does with its scores in the end: ``engine.rank.best_of``, and ``engine.rank.drift``, the histogram and
-  quantiles of each tile compared. ``best``: the former alone. ``sparse``: ``rank`` with as many of the best a partition as 20,000
+* ``rank``: all that a scan does with its scores in the end: ``engine.rank.best_of`` with the histogram and quantiles of each
+  tile compared. ``best``: without these. ``sparse``: ``rank`` with as many of the best a partition as 20,000
   in 320 million are.
 * ``old``: the best of a run whose records and score tables tell nothing beforehand, so that every table is
   read, and the target table of each of the best.
@@ -44,7 +44,7 @@ import pyarrow.parquet as pq
 from survey_scan import ranking, scores
 from survey_scan.config_file import dump
 from survey_scan.engine import rank as engine_rank
-from survey_scan.engine import state, tasks
+from survey_scan.engine import rank_tasks, state, tasks
 from survey_scan.layout import RunDirectory
 from survey_scan.ranking import summary
 from survey_scan.views import drift as drifting
@@ -113,10 +113,7 @@ def whole_folder(folder: Path, top: int, sample: int) -> int:
 
 def rank(folder: Path, top: int, sample: int) -> int:
     """Ours: the best, and the tiles compared."""
-    run, n = RunDirectory(folder / "large"), best(folder, top, sample)
-    engine_rank.drift(run, state.read_partitions(run)["partition"].tolist(), None)
-    assert (drifting.read(run.drift)["tile"]["scored"].sum()) == n * large_run.PARTITION
-    return n
+    return _rank(folder, top, ["tile", "seeing"])
 
 
 @cache
@@ -126,14 +123,21 @@ def standing_of(folder: Path, top: int) -> state.Standing:
 
 
 def best(folder: Path, top: int, sample: int) -> int:
-    """Ours, without drift."""
+    """Ours, without the tiles."""
+    return _rank(folder, top, [])
+
+
+def _rank(folder: Path, top: int, names: list[str]) -> int:
     config, run = large_run.configuration(folder, top), RunDirectory(folder / "large")
     run.config_resolved.write_text(dump(config, "of a benchmark"))  # the tasks read it
     standing = standing_of(folder, top)
-    found = engine_rank.best_of(config, run, standing, None)
+    n = len(standing.partitions)
+    found, counted = engine_rank.best_of(config, run, standing, None, names)
     assert len(found) == top and found["logit"].is_monotonic_decreasing
     found.to_parquet(folder / f"best-{top}.parquet")
-    return len(standing.partitions)
+    tables = drifting.tables(counted)
+    assert not names or tables["tile"]["scored"].sum() == n * large_run.PARTITION
+    return n
 
 
 def sparse(folder: Path, top: int, sample: int) -> int:
@@ -150,12 +154,12 @@ def sparse_top(folder: Path, top: int) -> int:
 def old(folder: Path, top: int, sample: int) -> int:
     """Ours, without what records and score tables tell."""
     summary.best = lambda footer: None
-    run = RunDirectory(folder / "large")
+    run, config = RunDirectory(folder / "large"), large_run.configuration(folder, top)
     numbers = state.read_partitions(run)["partition"].tolist()
     size = engine_rank.RANK_GROUP
     found: list[pd.DataFrame] = []
     for i in range(0, len(numbers), size):
-        found = [tasks.merge(str(run), [*found, tasks.top(str(run), numbers[i : i + size])])]
+        found = [ranking.merge([*found, rank_tasks.top(str(run), config, numbers[i : i + size])], config.ranking)]
     pd.testing.assert_frame_equal(found[0], pd.read_parquet(folder / f"best-{top}.parquet"))
     return len(numbers)
 
@@ -164,7 +168,7 @@ def old_drift(folder: Path, top: int, sample: int) -> int:
     """Tiles by their tables."""
     summary.counts = lambda footer: None
     run = RunDirectory(folder / "large")
-    engine_rank.drift(run, range(sample), None)
+    drifting.tables(drifting.count(run, range(sample), ["tile", "seeing"]))
     return sample
 
 

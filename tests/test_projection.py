@@ -7,13 +7,13 @@ from survey_scan import records, store
 from survey_scan.cluster.projection import (
     Rates,
     Workers,
-    lines,
     measured,
     project,
     rates,
     stored_bytes,
     stored_files,
 )
+from survey_scan.cluster.projection_words import lines
 from survey_scan.config import Cutouts as Spec
 from survey_scan.imaging.base import Cutouts
 

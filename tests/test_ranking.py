@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from survey_scan import ranking, records, scores
 from survey_scan.config import Config, Ranking
 from survey_scan.engine import rank as engine_rank
-from survey_scan.engine import tasks
+from survey_scan.engine import rank_tasks
 from survey_scan.engine.state import Standing
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
@@ -242,32 +242,32 @@ def all_at_once(config: Config, run: RunDirectory, numbers: Any) -> pd.DataFrame
 @pytest.mark.parametrize(("top", "group"), [(1, 9), (30, 2), (30, 9), (1000, 4)])
 def test_the_best_of_a_run_are_those_of_one_table(tmp_path, ids, top, group, monkeypatch):
     monkeypatch.setattr(engine_rank, "RANK_GROUP", group)
-    monkeypatch.setattr(tasks, "CHOSEN_ROWS", 50)
+    monkeypatch.setattr(rank_tasks, "CHOSEN_ROWS", 50)
     config, run, standing = a_run(tmp_path, random_logits(np.random.default_rng(top)), ids, top)
-    best = engine_rank.best_of(config, run, standing, None)
+    best = engine_rank.best_of(config, run, standing, None)[0]
     pd.testing.assert_frame_equal(best, all_at_once(config, run, range(9)))
     old = records.Records()
     for p in range(9):
         old.add(p, b'{"key": {}}')  # counts no logits
     standing.done["scores"] = old
-    pd.testing.assert_frame_equal(engine_rank.best_of(config, run, standing, None), best)
+    pd.testing.assert_frame_equal(engine_rank.best_of(config, run, standing, None)[0], best)
 
 
 def test_tables_that_hold_none_of_the_best_are_not_read(tmp_path):
     config, run, standing = a_run(tmp_path, random_logits(np.random.default_rng(0)))
-    best = engine_rank.best_of(config, run, standing, None)
+    best = engine_rank.best_of(config, run, standing, None)[0]
     for p in (0, 1, 4, 5, 8):
         run.targets(p).unlink()
         run.scores(p).unlink()
-    pd.testing.assert_frame_equal(engine_rank.best_of(config, run, standing, None), best)
+    pd.testing.assert_frame_equal(engine_rank.best_of(config, run, standing, None)[0], best)
     run.scores(3).unlink()
     with pytest.raises(FileNotFoundError):
-        engine_rank.best_of(config, run, standing, None)
+        engine_rank.best_of(config, run, standing, None)[0]
 
 
 def test_a_run_without_a_single_score_has_an_empty_table_of_the_best(tmp_path):
     config, run, standing = a_run(tmp_path, [np.full(5, np.nan, np.float32)] * 2)
-    best = engine_rank.best_of(config, run, standing, None)
+    best = engine_rank.best_of(config, run, standing, None)[0]
     assert len(best) == 0
     assert list(best) == ["object_id", "ra", "dec", "tile", "x", "y", "mag_r", "score", "logit", "status"]
 
@@ -275,7 +275,7 @@ def test_a_run_without_a_single_score_has_an_empty_table_of_the_best(tmp_path):
 def test_several_networks_are_ranked_by_all_tables(tmp_path):
     models = {"a": {"path": "loopback"}, "b": {"path": "loopback"}}
     config, run, standing = a_run(tmp_path, random_logits(np.random.default_rng(1)), models=models)
-    best = engine_rank.best_of(config, run, standing, None)
+    best = engine_rank.best_of(config, run, standing, None)[0]
     assert list(best)[-5:] == ["logit_a", "logit_b", "score", "logit", "status"]
     logit = np.concatenate([pd.read_parquet(run.scores(p))[["logit_a", "logit_b"]].max(axis=1) for p in range(9)])
     np.testing.assert_allclose(best["logit"], np.sort(logit[np.isfinite(logit)])[::-1][:30])
@@ -286,5 +286,5 @@ def test_a_score_table_of_other_targets_is_refused_where_one_of_the_best_is_in_i
     table = pd.read_parquet(run.scores(3))
     scores.write(run.scores(3), table.assign(object_id=table["object_id"][::-1].to_numpy()))
     with pytest.raises(RunError) as caught:
-        engine_rank.best_of(config, run, standing, None)
+        engine_rank.best_of(config, run, standing, None)[0]
     assert str(caught.value) == "a score table is not of its partition's targets. Run again with '--redo scores'."

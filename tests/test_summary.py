@@ -11,7 +11,7 @@ from test_ranking import a_run, all_at_once, random_logits
 
 from survey_scan import scores
 from survey_scan.engine import rank as engine_rank
-from survey_scan.engine import tasks
+from survey_scan.engine import rank_tasks, tasks
 from survey_scan.ranking import drift, summary
 from survey_scan.schema import Status
 from survey_scan.views import drift as drifting
@@ -70,11 +70,11 @@ def test_a_score_table_holds_the_same_rows_with_and_without_a_footer(tmp_path):
 @pytest.mark.parametrize("short", [1, 4, 32])
 def test_the_best_of_a_run_are_the_same_by_footers_and_by_tables(tmp_path, monkeypatch, top, some, short):
     monkeypatch.setattr(summary, "SHORT", short)
-    monkeypatch.setattr(tasks, "CHOSEN_ROWS", 20)
+    monkeypatch.setattr(rank_tasks, "CHOSEN_ROWS", 20)
     config, run, standing = a_run(tmp_path, random_logits(np.random.default_rng(top)), "texts", top)
     with_footers(run, config, some)
     pd.testing.assert_frame_equal(
-        engine_rank.best_of(config, run, standing, None), all_at_once(config, run, range(9)), check_exact=True
+        engine_rank.best_of(config, run, standing, None)[0], all_at_once(config, run, range(9)), check_exact=True
     )
 
 
@@ -85,7 +85,7 @@ def test_no_target_table_is_read_for_a_few_of_the_best(tmp_path):
     whole = all_at_once(config, run, range(6))
     for p in range(6):
         run.targets(p).unlink()
-    pd.testing.assert_frame_equal(engine_rank.best_of(config, run, standing, None), whole)
+    pd.testing.assert_frame_equal(engine_rank.best_of(config, run, standing, None)[0], whole)
 
 
 def test_a_footer_says_nothing_where_the_ranking_combines_networks(tmp_path):

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from survey_scan import plan, records
-from survey_scan.cluster import projection
+from survey_scan.cluster import projection, projection_words
 from survey_scan.cluster.profile import SlurmJobs
 from survey_scan.cluster.projection import Calibration, Projection, Rates, Workers
 from survey_scan.config import CHUNK_ROWS, Config
@@ -86,7 +86,7 @@ def project(config: Config, options: pipeline.Options, say: Say) -> Projection |
         state.plan_facts(run)["planned"], 0, spec.size, len(spec.bands), spec.dtype, spec.partition,
         found.workers, found.rates, None, spec.store, found.fixed_seconds,
     )  # fmt: skip
-    for line in projection.lines(projected):
+    for line in projection_words.lines(projected):
         say(line)
     return projected
 
@@ -126,7 +126,8 @@ def _measure(config: Config, run: RunDirectory, options: pipeline.Options, key: 
             raise UserError(str(error)) from None
         seconds = time.perf_counter() - began
         found = {stage: list(state.standing(sample, own).done[stage].values()) for stage in ("cutouts", "scores")}
-        workers, rates = _workers(sample), projection.rates(found)
+        hosts = {record["host"] for records_of in found.values() for record in records_of}
+        workers, rates = _workers(sample, len(hosts)), projection.rates(found)
         n = sum(record["targets"] for record in found["scores"])
         spent = projection.project(n, 0, own.cutouts.size, len(own.cutouts.bands), own.cutouts.dtype,
                                    own.cutouts.partition, workers, rates, None)  # fmt: skip
@@ -170,9 +171,9 @@ def _prepare(config: Config, run: RunDirectory) -> tuple[RunDirectory, Config]:
     return sample, own
 
 
-def _workers(sample: RunDirectory) -> Workers:
+def _workers(sample: RunDirectory, nodes: int) -> Workers:
     """What it ran on, by the last that its driver showed."""
     pools: dict[str, Any] = json.loads(Path(sample.now).read_text())["pools"]
     cut, score = pools["cutouts"], pools["scores"]
     gpu = score["device"] != CPU
-    return Workers(1, cut["threads"], score["workers"], cut["shared"], gpu)
+    return Workers(nodes, cut["threads"], score["workers"], cut["shared"], gpu)

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from survey_scan import catalogue
-from survey_scan.cluster import projection, slurm, workers
+from survey_scan.cluster import projection, projection_words, slurm, workers
 from survey_scan.cluster.profile import Batch, SlurmAllocation
 from survey_scan.config import Config
 from survey_scan.engine import account, calibration, state
@@ -60,7 +60,7 @@ def lines(config: Config, profile: SlurmAllocation, batch: Batch, targets: int |
         config.cutouts.store,
     )
     more = [account.requests(service, config.cutouts, targets or rows)[0]] if service is not None else []
-    return projection.lines(found) + more
+    return projection_words.lines(found) + more
 
 
 def _rates(run: RunDirectory, rates: Path | None) -> projection.Rates:

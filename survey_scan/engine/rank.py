@@ -12,7 +12,7 @@ import pandas as pd
 from survey_scan import ranking
 from survey_scan.combination import Combination
 from survey_scan.config import Config
-from survey_scan.engine import tasks
+from survey_scan.engine import rank_tasks
 from survey_scan.engine.annotate import annotate
 from survey_scan.engine.state import Standing
 from survey_scan.layout import RunDirectory
@@ -22,12 +22,12 @@ from survey_scan.watch import bins
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Partitions whose best targets one ``rank`` task merges, and tables one ``merge`` task merges.
-RANK_GROUP, MERGE_FAN_IN = 1024, 8
+#: Partitions that one ``rank`` task reads.
+RANK_GROUP = 1024
 
 
 def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> None:
-    """Merge the scores of all partitions into the candidates, in a tree whose nodes hold only the best.
+    """Merge the scores of all partitions into the candidates, and compare those of the tiles, in one pass over the score tables.
 
     Parameters
     ----------
@@ -42,30 +42,43 @@ def rank(config: Config, run: RunDirectory, standing: Standing, client: "Client 
     """
     groups = _groups(standing.partitions["partition"].tolist())
     if config.ranking.combine == "mean_rank":
-        counted = [_call(client, "ranks", i, tasks.ranks, str(run), group) for i, group in enumerate(groups)]
-        reduce(add, (one if client is None else one.result() for one in counted)).write(run.ranks)
-    best = best_of(config, run, standing, client)
-    drift(run, standing.partitions["partition"].tolist(), client)
+        calls = [_call(client, "ranks", i, rank_tasks.ranks, str(run), config, group) for i, group in enumerate(groups)]
+        reduce(add, (one if client is None else one.result() for one in calls)).write(run.ranks)
+    tiles = pd.read_parquet(run.tiles, columns=["n_targets"])["n_targets"]
+    many = int((tiles > 0).sum()) > drifting.MOST_TILES
+    best, counted = best_of(config, run, standing, client, ["seeing"] if many else ["tile", "seeing"])
+    drifting.write(drifting.tables(counted), run.drift)
     best, described = annotate(config, best)
     ranking.finish(run, best, standing.done["scores"], standing.ranking_key, described)
 
 
-def best_of(config: Config, run: RunDirectory, standing: Standing, client: "Client | None") -> pd.DataFrame:
-    """The best targets of a run; the parameters are those of :func:`rank`.
+def best_of(
+    config: Config, run: RunDirectory, standing: Standing, client: "Client | None", names: Sequence[str] = ()
+) -> tuple[pd.DataFrame, drifting.Counted]:
+    """The best targets of a run, and how logits are distributed; the parameters but the last are those of :func:`rank`.
 
-    Partitions that cannot hold any, by what their records count, are not read.
+    Parameters
+    ----------
+    names : sequence of str
+        By what logits are counted. Without any, partitions that cannot hold any of the best, by what their records count, are
+        not read.
     """
     lowest, promising = _promising(config, standing)
-    numbers = [p for p in standing.partitions["partition"].tolist() if p in promising]
-    groups = _groups(numbers or standing.partitions["partition"].tolist()[:1])
-    tables: list[Any] = [_call(client, "rank", i, tasks.top, str(run), group, lowest) for i, group in enumerate(groups)]
-    level = 0
-    while len(tables) > 1:
-        level += 1
-        parts = [tables[i : i + MERGE_FAN_IN] for i in range(0, len(tables), MERGE_FAN_IN)]
-        tables = [_call(client, f"rank-merge{level}", i, tasks.merge, str(run), part) for i, part in enumerate(parts)]
-    best: pd.DataFrame = tables[0] if client is None else tables[0].result()
-    return best
+    numbers = standing.partitions["partition"].tolist()
+    promising = promising or set(numbers[:1])  # one at least, for its columns
+    groups = [(group, promising.intersection(group)) for group in _groups(numbers)]
+    calls = [
+        _call(client, "rank", i, rank_tasks.top_and_counts, str(run), config, group, some, lowest, names)
+        for i, (group, some) in enumerate(groups)
+        if some or names
+    ]
+    best: list[pd.DataFrame] = []
+    counted: drifting.Counted = {}
+    for more, found in calls if client is None else _results(calls):  # merged as they come: only the best are held
+        best = best if more is None else [ranking.merge([*best, more], config.ranking)]
+        for name, counts in found.items():
+            drifting.add(counted.setdefault(name, {}), counts)
+    return best[0], counted
 
 
 def _groups(numbers: Sequence[int]) -> list[list[int]]:
@@ -88,21 +101,6 @@ def _promising(config: Config, standing: Standing) -> tuple[float, set[int]]:
         numbers[p] = [max(map(int, record["logits"]))] if record["logits"] else []
     lowest = bins.lowest_of_highest([total], config.ranking.top)
     return lowest, {p for p, highest in numbers.items() if bins.reach(highest, lowest)}
-
-
-def drift(run: RunDirectory, partitions: Sequence[int], client: "Client | None") -> None:
-    """Compare the scores of the tiles, and of the bins of seeing; of very many tiles only the latter."""
-    names = ["tile", "seeing"]
-    if int((pd.read_parquet(run.tiles, columns=["n_targets"])["n_targets"] > 0).sum()) > drifting.MOST_TILES:
-        names = ["seeing"]
-    calls = [
-        _call(client, "drift", i, tasks.drift, str(run), group, names) for i, group in enumerate(_groups(partitions))
-    ]
-    counted: drifting.Counted = {}
-    for found in calls if client is None else _results(calls):  # added up as they come: only the sum is held
-        for name, more in found.items():
-            drifting.add(counted.setdefault(name, {}), more)
-    drifting.write(drifting.tables(counted), run.drift)
 
 
 def _results(futures: list[Any]) -> Iterator[Any]:

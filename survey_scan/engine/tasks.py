@@ -16,8 +16,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache, reduce
-from operator import add
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 from survey_scan import ranking, records, store
 from survey_scan import scores as scoring
 from survey_scan.cluster import worker
-from survey_scan.combination import Combination, Ranks, column
-from survey_scan.config import CHUNK_ROWS, Config, Cutouts, Model, Ranking
+from survey_scan.combination import Combination, column
+from survey_scan.config import CHUNK_ROWS, Config, Cutouts, Model
 from survey_scan.config_file import load
 from survey_scan.cutouts import cut_partition
 from survey_scan.engine import state
@@ -42,16 +41,11 @@ from survey_scan.layout import STAGES, RunDirectory, Stage
 from survey_scan.models import DeviceLost
 from survey_scan.ranking import summary
 from survey_scan.schema import Status
-from survey_scan.views import drift as drifting
-from survey_scan.views.drift import Counted
 from survey_scan.watch import bins
 
 if TYPE_CHECKING:
     from survey_scan.models import Network
 
-
-#: Rows a ``rank`` task chooses before it ranks them and goes on with the best.
-CHOSEN_ROWS = 1 << 17
 
 _mine = threading.local()
 _loading = threading.Lock()
@@ -74,7 +68,7 @@ def cutouts(path: str, partition: int, key: Key) -> dict[str, Any]:
     dict
         The record's facts: counts by status, problems with tiles, seconds, memory, host.
     """
-    run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
+    run, config, began = RunDirectory(Path(path)), config_of(path), time.perf_counter()
     record = run.record("cutouts", partition)
     if (found := records.read(record)) and found["key"] == key:
         shutil.rmtree(run.downloads(partition), ignore_errors=True)
@@ -120,7 +114,7 @@ def hold(path: str, partition: int, keys: dict[Stage, Key]) -> Handed | None:
     Handed or None
         None if the partition is finished: its worker died after that and before saying so.
     """
-    run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
+    run, config, began = RunDirectory(Path(path)), config_of(path), time.perf_counter()
     if _finished(run, partition, keys) is not None:
         return None
     targets = pd.read_parquet(run.targets(partition))
@@ -147,7 +141,7 @@ def score_held(path: str, partition: int, keys: dict[Stage, Key], handed: Handed
     dict
         Stage → its record's facts.
     """
-    run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
+    run, config, began = RunDirectory(Path(path)), config_of(path), time.perf_counter()
     if (found := _finished(run, partition, keys)) is not None:
         return found
     if handed is None:
@@ -155,7 +149,7 @@ def score_held(path: str, partition: int, keys: dict[Stage, Key], handed: Handed
     records.forget(run.record("scores", partition))
     records.forget(run.record("cutouts", partition))
     spec, held = config.cutouts, handed.held
-    targets = _opened(run.targets(partition)).read(use_threads=False)
+    targets = scoring.opened(run.targets(partition)).read(use_threads=False)
     scored, ran = _scored(config, partition, keys["scores"], held, 0, len(held.status))
     cut_facts = {**handed.facts, "kept": 0}
     if spec.above is not None:
@@ -184,12 +178,12 @@ def scores(path: str, partition: int, key: Key) -> dict[str, Any]:
     dict
         The record's facts: counts by status, seconds, memory, host.
     """
-    run, config, began = RunDirectory(Path(path)), _config(path), time.perf_counter()
+    run, config, began = RunDirectory(Path(path)), config_of(path), time.perf_counter()
     record = run.record("scores", partition)
     if (found := records.read(record)) and found["key"] == key:
         return found
     records.forget(record)
-    targets = _opened(run.targets(partition)).read(use_threads=False)
+    targets = scoring.opened(run.targets(partition)).read(use_threads=False)
     start = partition * config.cutouts.partition
     scored, ran = _scored(config, partition, key, store.Reader(run.store), start, start + len(targets))
     scoring.write(run.scores(partition), scored.table, _footer(config, targets, scored.table))
@@ -267,7 +261,7 @@ def effect(path: str, partition: int) -> list[str]:
     """What the networks' precision and compilation do to the logits of real cutouts, a line each; none of plain ones."""
     from survey_scan.models import effect
 
-    run, config = RunDirectory(Path(path)), _config(path)
+    run, config = RunDirectory(Path(path)), config_of(path)
     spec, source = config.cutouts, _some(run, config, partition)
     start = 0 if spec.streamed else partition * spec.partition
     stop = start + pq.read_metadata(run.targets(partition)).num_rows
@@ -293,82 +287,8 @@ def _some(run: RunDirectory, config: Config, partition: int) -> scoring.Source:
     return store.hold(targets["object_id"].to_numpy(), cut, config.cutouts.dtype)
 
 
-def top(path: str, partitions: list[int], lowest: float = -np.inf) -> pd.DataFrame:
-    """The best targets of some partitions, at most as many as there will be candidates.
-
-    Parameters
-    ----------
-    path, partitions
-        The run directory, and which.
-    lowest : float
-        A logit that none of the run's best is below, where one is known: tables without a higher one are read no further.
-    """
-    run, config = RunDirectory(Path(path)), _config(path)
-    combination = state.combination(run, config)
-    best: list[pd.DataFrame] = []
-    chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]] = []
-    n = 0  # rows chosen
-    for p in partitions:
-        file = _opened(run.scores(p))
-        short = summary.best(file.metadata.metadata)
-        if short is not None and lowest > short.beyond:  # no other row of it can be among the best
-            chosen.append((short.targets, short.scored))
-            n += len(short.targets)
-        else:
-            scored = _logits(file, combination)
-            rows = ranking.possible(scored["logit"], scored["status"], config.ranking, lowest)
-            if len(rows) or not (best or chosen):  # one at least, for its columns
-                targets = _opened(run.targets(p)).read(use_threads=False)
-                ids = file.read(["object_id"], use_threads=False)
-                ranking.check_same(targets["object_id"].to_numpy(), ids["object_id"].to_numpy())
-                chosen.append((targets.take(rows), {name: values[rows] for name, values in scored.items()}))
-                n += len(rows)
-        if n >= CHOSEN_ROWS:
-            best, chosen, n = [ranking.merge([*best, _ranked(chosen, config.ranking, lowest)], config.ranking)], [], 0
-            if len(best[0]) == config.ranking.top:
-                lowest = max(lowest, float(best[0]["logit"].iloc[-1]))
-    return ranking.merge([*best, *([_ranked(chosen, config.ranking, lowest)] if chosen else [])], config.ranking)
-
-
-def _ranked(chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]], rule: Ranking, lowest: float) -> pd.DataFrame:
-    """The best of rows chosen from several partitions, made a data frame once: one of each takes as long as reading it."""
-    tables = [table.replace_schema_metadata() for table, _ in chosen]
-    scores = {name: np.concatenate([own[name] for _, own in chosen]) for name in chosen[0][1]}
-    rows = ranking.possible(scores["logit"], scores["status"], rule, lowest)
-    targets = pa.concat_tables(tables, promote_options="permissive").take(rows).to_pandas()
-    return ranking.best(targets, {name: values[rows] for name, values in scores.items()}, rule)
-
-
-def _opened(path: Path) -> pq.ParquetFile:
-    """A table of a run, to be read without threads: for one this small pandas' own reader takes four times as long."""
-    return pq.ParquetFile(pa.OSFile(str(path)), pre_buffer=False)  # a path would be looked at more closely
-
-
-def _logits(file: pq.ParquetFile, combination: Combination) -> dict[str, NDArray[Any]]:
-    """The logits of a score table, with the one that its targets are ranked by, and its status."""
-    table = file.read([*map(column, combination.names), "status"], use_threads=False)
-    if combination.names == [""]:
-        return {name: table[name].to_numpy() for name in table.column_names}
-    return {str(name): values.to_numpy() for name, values in combination.apply(table.to_pandas()).items()}
-
-
-def ranks(path: str, partitions: list[int]) -> Ranks:
-    """How the networks' logits of some partitions are distributed."""
-    run, names = RunDirectory(Path(path)), list(_config(path).networks)
-    return reduce(add, (Ranks.of(pd.read_parquet(run.scores(p)), names) for p in partitions))
-
-
-def drift(path: str, partitions: list[int], names: list[str]) -> Counted:
-    """How the logits of some partitions are distributed, by tile and by seeing."""
-    return drifting.count(RunDirectory(Path(path)), partitions, names)
-
-
-def merge(path: str, tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The best targets of several tables of best targets."""
-    return ranking.merge(tables, _config(path).ranking)
-
-
-def _config(path: str) -> Config:
+def config_of(path: str) -> Config:
+    """The configuration of a run."""
     return load(RunDirectory(Path(path)).config_resolved)
 
 

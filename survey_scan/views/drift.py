@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from survey_scan import records
+from survey_scan import records, scores
 from survey_scan.engine import state
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
@@ -52,36 +52,62 @@ def drift(run: RunDirectory, by: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
 
 
 def count(run: RunDirectory, partitions: Sequence[int], names: Sequence[str]) -> Counted:
-    """Count the logits of some partitions by ``tile``, ``seeing`` and columns of the targets.
+    """Count the logits of some partitions by ``tile``, ``seeing`` and columns of the targets."""
+    counting = Counting(run, names)
+    for p in partitions:
+        counting.add(p)
+    return counting.found
 
-    By the first two alone they are counted already where they were scored, but for partitions of an older run.
+
+class Counting:
+    """Counts logits, partition by partition.
+
+    By tile and seeing alone they are counted already where they were scored, but for partitions of an older run.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        Whose.
+    names : sequence of str
+        ``tile``, ``seeing``, columns of the targets.
+
+    Attributes
+    ----------
+    found : dict
+        The counts; without ``seeing`` if that is not known of any tile.
     """
-    seeing = {tile: label for tile, label in drifting.seeing(pd.read_parquet(run.tiles)).items() if label}
-    found: Counted = {name: {} for name in names if name != "seeing" or seeing}
-    columns = [name for name in names if name not in ("tile", "seeing")]
-    others = partitions if columns else [p for p in partitions if not _counted(run, p, found, seeing)]
-    for part in parts.scored(run, ["tile", *columns], others):
-        for name, total in found.items():
-            group = part["tile"].map(seeing) if name == "seeing" else part[name]
-            group = group.astype(object).where(group.notna(), "").astype(str)
-            logit = part["logit"].where(group != "") if name in ("tile", "seeing") else part["logit"]
-            add(total, drifting.count(logit, group))
-    return found
 
+    def __init__(self, run: RunDirectory, names: Sequence[str]) -> None:
+        table = pd.read_parquet(run.tiles) if "seeing" in names else None
+        seeing = {} if table is None else {tile: label for tile, label in drifting.seeing(table).items() if label}
+        self._run, self._seeing = run, seeing
+        self._columns = [name for name in names if name not in ("tile", "seeing")]
+        self.found: Counted = {name: {} for name in names if name != "seeing" or seeing}
 
-def _counted(run: RunDirectory, partition: int, found: Counted, seeing: Mapping[Any, str]) -> bool:
-    """Add what the footer of a score table counts; False if it does not."""
-    with pa.OSFile(str(run.scores(partition))) as file:
-        tiles = summary.counts(pq.ParquetFile(file, pre_buffer=False).metadata.metadata)
-    if tiles is None:
-        return False
-    for tile, bins, counts in tiles:
-        for name, total in found.items():
-            if group := seeing.get(tile) if name == "seeing" else tile:
+    def add(self, partition: int, footer: Mapping[bytes, bytes] | None = None) -> None:
+        """Count a partition's logits; the footer of its score table is read if it is not yet."""
+        if not self.found:
+            return
+        if not self._columns:
+            if footer is None:
+                footer = scores.opened(self._run.scores(partition)).metadata.metadata
+            if (tiles := summary.counts(footer)) is not None:
+                for tile, bins, counts in tiles:
+                    self._add_tile(tile, bins, counts)
+                return
+        for part in parts.scored(self._run, ["tile", *self._columns], [partition]):
+            for name, total in self.found.items():
+                group = part["tile"].map(self._seeing) if name == "seeing" else part[name]
+                group = group.astype(object).where(group.notna(), "").astype(str)
+                logit = part["logit"].where(group != "") if name in ("tile", "seeing") else part["logit"]
+                add(total, drifting.count(logit, group))
+
+    def _add_tile(self, tile: str, bins: NDArray[Any], counts: NDArray[Any]) -> None:
+        for name, total in self.found.items():
+            if group := self._seeing.get(tile) if name == "seeing" else tile:
                 if group not in total:
                     total[group] = np.zeros(drifting.BINS, np.int64)
                 total[group][bins] += counts
-    return True
 
 
 def add(total: drifting.Counts, more: drifting.Counts) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from survey_scan import ranking, store
 from survey_scan import scores as scoring
+from survey_scan import store
 from survey_scan.combination import column
 from survey_scan.config import Config
 from survey_scan.config_file import load
-from survey_scan.engine import account, state, tasks
+from survey_scan.engine import account, rank_tasks, state
 from survey_scan.errors import RunError
 from survey_scan.layout import RunDirectory
 from survey_scan.plan import targets_digest
@@ -101,7 +101,7 @@ def _partition(run: RunDirectory, config: Config, standing: state.Standing, p: i
 
 def _ranking(run: RunDirectory, standing: state.Standing) -> Iterator[str]:
     config = load(run.config_resolved)
-    again = ranking.merge([tasks.top(str(run), [int(p)]) for p in standing.partitions["partition"]], config.ranking)
+    again = rank_tasks.top(str(run), config, standing.partitions["partition"].tolist())
     candidates = pd.read_parquet(run.candidates_parquet)
     if not candidates["object_id"].equals(again["object_id"]):
         yield f"{run.candidates_parquet.name}: ranking the scores again gives other candidates"
