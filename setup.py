@@ -1,15 +1,17 @@
-"""The part in C, for those who can build it: see survey_scan/imaging/native.py. All else is in pyproject.toml."""
+"""The parts in C, for those who can build them: see survey_scan/compiled.py. All else is in pyproject.toml."""
 
 import platform
 
 from setuptools import Extension, setup
 
 #: Without fused multiply-adds, pixels have the bits that astropy's own build gives on this processor.
-NATIVE = Extension(
-    "survey_scan.imaging._native",
-    ["survey_scan/imaging/_native.c"],
-    extra_compile_args=["-O3", "-ffp-contract=off"],
-    optional=True,
-)
+OPTIONS = ["-O3", "-ffp-contract=off"]
 
-setup(ext_modules=[NATIVE] if platform.machine() in ("x86_64", "AMD64") else [])
+PARTS = [
+    Extension(
+        f"survey_scan.{name}", [f"survey_scan/{name.replace('.', '/')}.c"], extra_compile_args=OPTIONS, optional=True
+    )
+    for name in ("imaging._native", "store._quantise")
+]
+
+setup(ext_modules=PARTS if platform.machine() in ("x86_64", "AMD64") else [])

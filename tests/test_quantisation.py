@@ -1,9 +1,13 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from survey_scan import compiled
+from survey_scan.store import quantisation
 from survey_scan.store.quantisation import NAN_INT16, noise, quantise, restore
 
 rng = np.random.default_rng(0)
@@ -75,3 +79,44 @@ def test_a_missing_pixel_beside_enormous_ones():
 )
 def test_any_pixels(pixels):
     check(pixels)
+
+
+PART = "survey_scan/store/_quantise.c is not built, so numpy quantises all pixels; `pip install -e .` builds it"
+
+
+def both_ways(pixels: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """By the part in C, and by numpy."""
+    if compiled.library("survey_scan.store._quantise", "quantise_1") is None:
+        pytest.skip(PART)
+    with mock.patch.object(quantisation, "_in_c", lambda *_: False):
+        by_numpy = quantise(pixels)
+    return quantise(pixels), by_numpy
+
+
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(0, 3), st.just(7), st.just(7), st.integers(1, 4)),
+        elements=st.floats(width=32),
+    )
+)
+@settings(deadline=None, max_examples=300)
+def test_the_part_in_c_gives_the_bits_of_numpy(pixels):
+    for found, expected in zip(*both_ways(pixels), strict=True):
+        np.testing.assert_array_equal(found.view(f"u{found.itemsize}"), expected.view(f"u{expected.itemsize}"))
+
+
+@pytest.mark.parametrize("size", [2, 5, 64, 101])
+def test_the_part_in_c_rounds_halves_as_numpy_does(size):
+    pixels = rng.integers(-(2**16), 2**16, (5, size, size, 3)).astype(np.float32) / 2
+    pixels[0, 0, 0] = 32767  # steps of 1, and all halves between them
+    pixels[1:3] *= np.float32(1e-3)
+    pixels[2, size // 2, size // 2] = np.nan, np.inf, 1e6
+    for found, expected in zip(*both_ways(pixels), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_pixels_that_the_part_in_c_does_not_take_are_quantised_by_numpy():
+    pixels = rng.standard_normal((4, 8, 16, 3)).astype(np.float32)[:, :, ::2]
+    for found, expected in zip(quantise(pixels), quantise(np.ascontiguousarray(pixels)), strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -1,12 +1,10 @@
 """Windows of float32 images, not compressed or compressed by RICE as DES and the Legacy Surveys do, by a part in C.
 
-It gives astropy's pixels, bit by bit, and decodes at more than twice its speed (``_native.c``). It is optional: where no C
-compiler was at hand when survey_scan was installed, :func:`decoder` gives None, and astropy, fitsio and numpy do all of it.
-``pip install -e .`` builds it in a checkout.
+It gives astropy's pixels, bit by bit, and decodes at more than twice its speed (``_native.c``). It is optional: where it was
+not built, :func:`decoder` gives None, and astropy, fitsio and numpy do all of it.
 """
 
 import ctypes
-import importlib.util
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_scan import compiled
 from survey_scan.imaging.compressed import Column, columns
 from survey_scan.imaging.cost import OWN_RICE, Indices, Layout
 from survey_scan.imaging.fits_header import ImageHdu
@@ -56,11 +55,8 @@ class _Windows(ctypes.Structure):
 @cache
 def decoder() -> Any:
     """The functions in C; None where they were not built, or built from another version of them."""
-    found = importlib.util.find_spec("survey_scan.imaging._native")
-    if found is None or found.origin is None:
-        return None
-    library = ctypes.CDLL(found.origin)  # Python's lock is free while its functions run
-    if not hasattr(library, "rice_cut_2") or not hasattr(library, "plain_cut_2"):
+    library = compiled.library("survey_scan.imaging._native", "rice_cut_2", "plain_cut_2")
+    if library is None:
         return None
     library.rice_cut_2.argtypes = [ctypes.POINTER(_Image), ctypes.POINTER(_Windows), ctypes.c_void_p]
     library.plain_cut_2.argtypes = [ctypes.POINTER(_Image), ctypes.POINTER(_Windows)]

@@ -3,8 +3,12 @@
 The error of a pixel is at most half a step, 1/32 of the noise; its variance adds 1/3072 of the noise's.
 """
 
+import ctypes
+
 import numpy as np
 from numpy.typing import NDArray
+
+from survey_scan import compiled
 
 #: What stands for NaN.
 NAN_INT16 = -32768
@@ -34,9 +38,29 @@ def quantise(
         A sixteenth of :func:`noise`, or the brightest pixel divided by 32767 if that is more: no pixel is clipped.
         1 where all pixels are 0 or NaN.
     """
-    n, size, _, bands = pixels.shape
     steps = np.empty(pixels.shape, np.int16) if out is None else out
     step = noise(pixels) / np.float32(STEPS_PER_SIGMA)
+    if not _in_c(pixels, step, steps):
+        _in_numpy(pixels, step, steps)
+    return steps, step
+
+
+def _in_c(pixels: NDArray[np.float32], step: NDArray[np.float32], steps: NDArray[np.int16]) -> bool:
+    """Fill in the steps, and what each is; False, and nothing done, where the part in C is not there or cannot."""
+    part = compiled.library("survey_scan.store._quantise", "quantise_1")
+    plain = pixels.dtype == np.float32 and all(array.flags.c_contiguous for array in (pixels, step, steps))
+    if part is None or not plain:
+        return False
+    n, rows, columns, bands = pixels.shape
+    work = np.empty(2 * columns * bands, np.uint32)
+    sizes = [ctypes.c_int64(number) for number in (n, rows, columns * bands, bands)]
+    first, *others = (ctypes.c_void_p(array.ctypes.data) for array in (pixels, step, steps, work))
+    part.quantise_1(first, *sizes, *others)
+    return True
+
+
+def _in_numpy(pixels: NDArray[np.float32], step: NDArray[np.float32], steps: NDArray[np.int16]) -> None:
+    n, size, _, bands = pixels.shape
     some = max(1, CACHED_BYTES // (4 * size * size * bands))
     scaled = np.empty((some, size, size * bands), np.float32)
     for i in range(0, n, some):  # what is passed over several times stays in the cache
@@ -55,7 +79,6 @@ def quantise(
         np.copyto(whole, np.rint(found, out=found), casting="unsafe")
         if undefined is not None:
             whole[undefined] = NAN_INT16
-    return steps, step
 
 
 def _peak(flat: NDArray[np.float32], bands: int) -> NDArray[np.float32]:
