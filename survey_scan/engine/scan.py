@@ -184,17 +184,16 @@ class Scan:
         future.add_done_callback(self._ended.put)
 
     def _collect(self, future: "Future") -> None:
-        stage, partition, _ = self._flying.pop(str(future.key))
+        name = str(future.key)
+        stage, partition, _ = self._flying[name]
         if self.standing.streamed and stage == "cutouts" and future.status not in ("error", "cancelled"):
+            del self._flying[name]
             self.tally.handed(stage, partition)
             self._scores.append(partition)
             return
+        found, error = self._reported(future)
+        del self._flying[name]
         self._last[stage] = future  # of streamed cutouts none: it would hold their pixels
-        # Both calls wait where a worker died with a result nobody had read yet, until Dask has made it again.
-        error = future.exception()
-        if future.status == "cancelled":
-            raise Interrupted("the Dask cluster went away; run the same command again to resume.")
-        found = future.result() if error is None else None
         held = self._held.pop(partition, None)
         if held is not None:
             if (
@@ -226,6 +225,22 @@ class Scan:
             raise Incomplete(
                 f"{reason}. Free some space (or move run.directory) and run the same command again to resume."
             )
+
+    def _reported(self, future: "Future") -> tuple[Any, BaseException | None]:
+        """What a task returned, or raised.
+
+        Where a worker died with a result nobody had read yet, that takes until Dask has made it again, if there is a worker.
+        """
+        while True:
+            try:
+                error = future.exception(timeout=LOOK_SECONDS)
+                if future.status == "cancelled":
+                    raise Interrupted("the Dask cluster went away; run the same command again to resume.")
+                return (None if error is not None else future.result(timeout=LOOK_SECONDS)), error
+            except TimeoutError:  # of waiting: what a task raised is returned
+                self.progress.tick()
+                self._look()
+                self.publish()
 
     def _look(self) -> None:
         """See whether there are workers, and time, for what is in flight."""
