@@ -216,6 +216,29 @@ def projection(found: Found) -> Section:
     return wanted, text
 
 
+#: A part of a function's name in a profile → what it does.
+FUNCTIONS = {
+    "native.py": "the part in C: half of it takes bits apart into whole numbers, half makes them pixels in their windows, band after band",
+    "_io.BufferedWriter": "the kernel copies the shard into fresh pages of its cache",
+    "few.py encoded": "bitshuffle and LZ4 of int16 pixels",
+    "_encode": "bitshuffle and LZ4 of int16 pixels",
+    "_in_c": "peaks, division and rounding of int16 pixels, in C",
+    "quantisation.py quantise": "division and rounding of int16 pixels",
+    "_peak": "largest pixel of each cutout and band",
+    "ufunc": "largest pixel of each cutout and band",
+    "crc32c": "checksums of the store's chunks",
+    "fsync": "the shard is flushed to disk",
+    "diff": "noise along the borders of int16 cutouts",
+    "partition": "noise along the borders of int16 cutouts",
+    "full": "memory for the partition's pixels, once a worker",
+}
+
+
+def explained(function: str) -> str:
+    """What a function of the profile does."""
+    return next((text for part, text in FUNCTIONS.items() if part in function), "")
+
+
 def cutouts(found: Found) -> Section:
     cases, ratio = found["cases"], lambda case, name: found["cases"][case]["ratios"][name]
     best = {
@@ -249,7 +272,7 @@ def cutouts(found: Found) -> Section:
             max(row["own_choice_over_best"] for row in both),
         )
     )
-    names = ["ours-float32", "ours-int16", "decode", "own_decode", "Cutout2D", "cutana"]
+    names = ["ours-float32", "ours-int16", "decode", "own_decode", "write", "Cutout2D", "cutana"]
     rows = [
         [
             f"{one['tiles']}, {one['targets']:,} of {one['size']}²",
@@ -261,7 +284,7 @@ def cutouts(found: Found) -> Section:
     drawn = [{name.replace("library_", ""): row[name] for name in shown if name in row} for row in found["curve"]]
     drawn = [{name: row.get(name, float("nan")) for name in drawn[0] | drawn[-1]} for row in drawn]
     text = [
-        "Three bands, one core, store included; cutouts/s of processor time. `decode` is astropy decoding the images and nothing else, `own_decode` our own decoder.",
+        "Three bands, one core, store included; cutouts/s of processor time. `decode` is astropy decoding the images and nothing else, `own_decode` our own decoder, `write` writing as many bytes as float32 takes and nothing else.",
         "",
         *table(["tile", *names], *rows),
         "The cost of a target against how many of them lie on one brick (64², without a store), by the way the reader chooses and by each fixed way without our decoder:",
@@ -270,9 +293,9 @@ def cutouts(found: Found) -> Section:
         "Where cutting and storing a dense DES-like tile spends its time:",
         "",
         *table(
-            ["case", "function", "share"],
+            ["case", "function", "share", "what it does"],
             *(
-                [one["case"], f"`{one['function']}`", f"{one['share']:.0%}"]
+                [one["case"], f"`{one['function']}`", f"{one['share']:.0%}", explained(one["function"])]
                 for one in found["profile"]
                 if one["share"] >= 0.03
             ),
