@@ -269,6 +269,12 @@ def _ahead(items: Iterator[T], depth: int) -> Iterator[T]:
         pool.shutdown(cancel_futures=True)
 
 
+def footer(path: Path) -> Mapping[bytes, bytes]:
+    """The texts in a table's footer."""
+    found: dict[bytes, bytes] | None = opened(path).metadata.metadata
+    return found or {}
+
+
 def opened(path: Path) -> pq.ParquetFile:
     """A table of a run, to be read without threads: for one this small pandas' own reader takes four times as long."""
     return pq.ParquetFile(pa.OSFile(str(path)), pre_buffer=False)  # a path would be looked at more closely

@@ -1,6 +1,6 @@
 """What Dask calls when a run is ranked: each function reads the scores of some partitions, and returns little."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -36,7 +36,7 @@ def top(path: str, config: Config, partitions: Sequence[int], lowest: float = -n
         A logit that none of the run's best is below, where one is known: tables without a higher one are read no further.
     """
     run = RunDirectory(Path(path))
-    return _top(run, config, (_Opened(run, p) for p in partitions), lowest)
+    return _top(run, config, ((p, scores.footer(run.scores(p))) for p in partitions), lowest)
 
 
 def top_and_counts(
@@ -68,49 +68,37 @@ def top_and_counts(
         As :func:`survey_scan.views.drift.count` returns it.
     """
     run = RunDirectory(Path(path))
+    # One step after the other for all partitions: each finds its code in the processor's cache, which takes a third less.
+    footers = {p: scores.footer(run.scores(p)) for p in (partitions if names else sorted(promising))}
     counting = drifting.Counting(run, names)
-
-    def opened() -> Iterator[_Opened]:
-        for p in partitions if names else sorted(promising):
-            table = _Opened(run, p)
-            counting.add(p, table.footer)
-            if p in promising:
-                yield table
-
-    tables = opened()
-    best = _top(run, config, tables, lowest) if promising else None
-    for _ in tables:  # nothing promising: they are only counted
-        pass
-    return best, counting.found
+    for p, footer in footers.items():
+        counting.add(p, footer)
+    own = [(p, footer) for p, footer in footers.items() if p in promising]
+    return (_top(run, config, own, lowest) if own else None), counting.found
 
 
-class _Opened:
-    """A partition's score table: its footer is read once."""
-
-    def __init__(self, run: RunDirectory, partition: int) -> None:
-        self.partition, self.file = partition, scores.opened(run.scores(partition))
-        self.footer = self.file.metadata.metadata
-
-
-def _top(run: RunDirectory, config: Config, tables: Iterable[_Opened], lowest: float) -> pd.DataFrame:
-    """The best of score tables that are open; see :func:`top`."""
+def _top(
+    run: RunDirectory, config: Config, footers: Iterable[tuple[int, Mapping[bytes, bytes]]], lowest: float
+) -> pd.DataFrame:
+    """The best by the footers of score tables, and by the tables where these do not say enough; see :func:`top`."""
     combination = state.combination(run, config)
     best: list[pd.DataFrame] = []
     chosen: list[tuple[pa.Table, dict[str, NDArray[Any]]]] = []
     n = 0  # rows chosen
-    for table in tables:
-        short = summary.best(table.footer)
+    for p, footer in footers:
+        short = summary.best(footer)
         first = not (best or chosen)  # one at least is chosen, for its columns
         if short is not None and lowest > short.beyond:  # no other row of it can be among the best
             if first or (short.scored["logit"] >= lowest).any():
                 chosen.append((short.targets, short.scored))
                 n += len(short.targets)
         else:
-            scored = _logits(table.file, combination)
+            file = scores.opened(run.scores(p))
+            scored = _logits(file, combination)
             rows = ranking.possible(scored["logit"], scored["status"], config.ranking, lowest)
             if first or len(rows):
-                targets = scores.opened(run.targets(table.partition)).read(use_threads=False)
-                ids = table.file.read(["object_id"], use_threads=False)
+                targets = scores.opened(run.targets(p)).read(use_threads=False)
+                ids = file.read(["object_id"], use_threads=False)
                 ranking.check_same(targets["object_id"].to_numpy(), ids["object_id"].to_numpy())
                 chosen.append((targets.take(rows), {name: values[rows] for name, values in scored.items()}))
                 n += len(rows)

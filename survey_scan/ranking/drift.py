@@ -15,7 +15,7 @@ of the others, whose width is taken from the median effect, so that a few large 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -109,22 +109,26 @@ def quantiles(counts: ArrayLike, at: Iterable[float] = QUANTILES) -> NDArray[np.
 
     Parameters
     ----------
-    counts : array_like of int, shape (BINS,)
-        Of one group, or a sum of groups.
-    at : iterable of float
+    counts : array_like of int, shape (..., BINS)
+        Of groups, or sums of groups.
+    at : iterable of float, k of them
         Within 0 and 1.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., k)
     """
-    total = np.cumsum(np.asarray(counts))
+    total = np.cumsum(np.asarray(counts), axis=-1)
+    scored = total[..., -1]
     found = []
     for q in at:
-        if total[-1] * (1 - q) < 1 - 1e-9:
-            found.append(np.nan)
-            continue
-        bin = int(np.searchsorted(total, q * total[-1], side="left"))
-        before = total[bin - 1] if bin else 0
-        inside = (q * total[-1] - before) / max(total[bin] - before, 1)
-        found.append(_SOFT * np.sinh((bin - _HALF + inside) * _STEP))
-    return np.array(found, np.float64)
+        bin = np.minimum((total < (q * scored)[..., None]).sum(axis=-1), BINS - 1)
+        upto = np.take_along_axis(total, bin[..., None], -1)[..., 0]
+        before = np.where(bin > 0, np.take_along_axis(total, np.maximum(bin - 1, 0)[..., None], -1)[..., 0], 0)
+        inside = (q * scored - before) / np.maximum(upto - before, 1)
+        logit = _SOFT * np.sinh((bin - _HALF + inside) * _STEP)
+        found.append(np.where(scored * (1 - q) < 1 - 1e-9, np.nan, logit))
+    return np.stack(found, axis=-1)
 
 
 def table(counts: Counts) -> pd.DataFrame:
@@ -165,23 +169,33 @@ def table(counts: Counts) -> pd.DataFrame:
         named[worst], others[worst] = True, False
     found = _compare(coarse, top, others)
     pool = every[others].sum(axis=0)
-    rows = []
-    for i, name in enumerate(names):
-        rest = pool - every[i] if others[i] else pool
-        alone = not judged[i] or rest.sum() == 0
-        *own, low, high = quantiles(every[i], (*QUANTILES, 0.25, 0.75))
-        facts: dict[str, Any] = {"group": name, "scored": int(scored[i]), "top": int(top[i]), "named": bool(named[i])}
-        facts |= {f"q{q:g}": value for q, value in zip(QUANTILES, own, strict=True)}
-        if not alone:
-            theirs = quantiles(rest, (0.25, 0.5, 0.75))
-            spread = float(theirs[2] - theirs[0])
-            facts |= {
-                "median_shift": own[QUANTILES.index(0.5)] - theirs[1],
-                "spread": (high - low) / spread if spread > 0 else np.nan,
-            }
-            facts |= {field: getattr(found, field)[i] for field in Compared._fields}
-        rows.append(facts)
-    return pd.DataFrame(rows, columns=_COLUMNS).astype(dict.fromkeys(_NUMBERS, np.float64))
+    own, theirs = _quantiles(every, pool, others)
+    low, middle, high = theirs.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.where(high > low, (own[:, 5] - own[:, 4]) / (high - low), np.nan)
+    alone = ~judged | (pool.sum() - np.where(others, scored, 0) == 0)
+    compared = {"median_shift": own[:, 0] - middle, "spread": spread, **found._asdict()}
+    columns = {
+        "group": names,
+        "scored": scored,
+        **{f"q{q:g}": own[:, i] for i, q in enumerate(QUANTILES)},
+        "top": top,
+        "named": named,
+        **{name: np.where(alone, np.nan, values) for name, values in compared.items()},
+    }
+    return pd.DataFrame(columns, columns=_COLUMNS).astype(dict.fromkeys(_NUMBERS, np.float64))
+
+
+def _quantiles(
+    every: NDArray[np.int64], pool: NDArray[np.int64], others: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Those of each group, quartiles at the end, and the quartiles of the others together; some groups at a time."""
+    own, theirs = np.empty((len(every), len(QUANTILES) + 2)), np.empty((len(every), 3))
+    for i in range(0, len(every), 256):
+        rows = slice(i, i + 256)
+        own[rows] = quantiles(every[rows], (*QUANTILES, 0.25, 0.75))
+        theirs[rows] = quantiles(pool - np.where(others[rows, None], every[rows], 0), (0.25, 0.5, 0.75))
+    return own, theirs
 
 
 def sentences(found: pd.DataFrame, what: str = "tile") -> Iterator[str]:

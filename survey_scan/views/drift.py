@@ -90,7 +90,7 @@ class Counting:
             return
         if not self._columns:
             if footer is None:
-                footer = scores.opened(self._run.scores(partition)).metadata.metadata
+                footer = scores.footer(self._run.scores(partition))
             if (tiles := summary.counts(footer)) is not None:
                 for tile, bins, counts in tiles:
                     self._add_tile(tile, bins, counts)
