@@ -1,4 +1,4 @@
-"""A worker dies with a result that the driver has not read yet."""
+"""What the driver does with a task that ended; also where a worker died with a result that nobody had read yet."""
 
 import time
 from types import SimpleNamespace
@@ -64,3 +64,14 @@ def test_without_another_the_scan_is_interrupted(one_worker):
     with pytest.raises(Interrupted, match="there has been no worker for scores"):
         scan._collect(future)
     assert scan.progress.tick.called
+
+
+def test_dask_keeps_one_span_of_a_stage_however_often_nothing_of_it_is_in_flight(one_worker):
+    _, client, scan = one_worker
+    for i in range(4):
+        key = f"scores-{i:05d}"
+        scan._flying[key] = ("scores", i, client.submit(lambda: {"targets": 3, "seconds": 0.1}, key=key))
+        scan._collect(scan._flying[key][2])
+        time.sleep(0.1)  # Dask hears of futures that are gone
+    assert scan.progress.finished.call_count == 4
+    assert client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.extensions["spans"].spans)) == 1
