@@ -1,4 +1,4 @@
-"""The parts in C, for those who can build them: see survey_scan/compiled.py. All else is in pyproject.toml."""
+"""The parts in C, for those who can build them: see survey_scan/c_library.py. All else is in pyproject.toml."""
 
 import platform
 

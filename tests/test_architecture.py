@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "survey_scan"
 
 #: Each level imports from itself and from those before it.
 LEVELS = [
-    ["schema", "errors", "identity", "compiled"],
+    ["schema", "errors", "identity", "c_library"],
     [
         "box",
         "normalisation",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from survey_scan import compiled
+from survey_scan import c_library
 from survey_scan.store import quantisation
 from survey_scan.store.quantisation import NAN_INT16, noise, quantise, restore
 
@@ -86,7 +86,7 @@ PART = "survey_scan/store/_quantise.c is not built, so numpy quantises all pixel
 
 def both_ways(pixels: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """By the part in C, and by numpy."""
-    if compiled.library("survey_scan.store._quantise", "quantise_1") is None:
+    if c_library.find("survey_scan.store._quantise", "quantise_1") is None:
         pytest.skip(PART)
     with mock.patch.object(quantisation, "_in_c", lambda *_: False):
         by_numpy = quantise(pixels)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from survey_scan import compiled
+from survey_scan import c_library
 from survey_scan.imaging.compressed import Column, columns
 from survey_scan.imaging.cost import OWN_RICE, Indices, Layout
 from survey_scan.imaging.fits_header import ImageHdu
@@ -55,7 +55,7 @@ class _Windows(ctypes.Structure):
 @cache
 def decoder() -> Any:
     """The functions in C; None where they were not built, or built from another version of them."""
-    library = compiled.library("survey_scan.imaging._native", "rice_cut_2", "plain_cut_2")
+    library = c_library.find("survey_scan.imaging._native", "rice_cut_2", "plain_cut_2")
     if library is None:
         return None
     library.rice_cut_2.argtypes = [ctypes.POINTER(_Image), ctypes.POINTER(_Windows), ctypes.c_void_p]

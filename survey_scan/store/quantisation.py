@@ -8,7 +8,7 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
-from survey_scan import compiled
+from survey_scan import c_library
 
 #: What stands for NaN.
 NAN_INT16 = -32768
@@ -47,7 +47,7 @@ def quantise(
 
 def _in_c(pixels: NDArray[np.float32], step: NDArray[np.float32], steps: NDArray[np.int16]) -> bool:
     """Fill in the steps, and what each is; False, and nothing done, where the part in C is not there or cannot."""
-    part = compiled.library("survey_scan.store._quantise", "quantise_1")
+    part = c_library.find("survey_scan.store._quantise", "quantise_1")
     plain = pixels.dtype == np.float32 and all(array.flags.c_contiguous for array in (pixels, step, steps))
     if part is None or not plain:
         return False

@@ -9,7 +9,7 @@ from functools import cache
 
 
 @cache
-def library(module: str, *functions: str) -> ctypes.CDLL | None:
+def find(module: str, *functions: str) -> ctypes.CDLL | None:
     """The functions of one part; Python's lock is free while they run.
 
     Parameters
