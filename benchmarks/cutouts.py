@@ -4,9 +4,9 @@
 
 Each contender has a process of its own for each case, which first does a small piece of work for its imports. Contenders take
 turns, each reports ``time.process_time`` of doing its work once, and a ratio is the median over rounds of ratios within a
-round. Before each turn as much page cache is used and freed as a contender writes at most: a virtual machine's host takes back
-what is not used, and gives it again at 0.4 GB/s, where writing to pages that are there reaches 6. A first round is not
-counted. cutana, which takes longest, and as long each time, is only in the last round. Contenders:
+round. Before each turn all free memory is made page cache, as on a machine that has been at work for a while: a virtual machine's
+host takes back what is free, and gives it again at 0.4 GB/s, where writing to pages that are there reaches 6. A first round is
+not counted. cutana, which takes longest, and as long each time, is only in the last round. Contenders:
 
 ours          all targets of the tile, partition by partition, cut and written to a store (float32, int16)
 decode        ``astropy.io.fits`` decodes the images and nothing else: the most a reader built on it can reach
@@ -37,9 +37,11 @@ from unittest import mock
 
 import kept
 import pandas as pd
+import psutil
 from make_tiles import BANDS, cache_folder, make_tile, template
 
 LOOP = 600
+FILLER = "filler"
 OURS = ("ours-float32", "ours-int16")
 #: Name of a case: tiles, targets, size, who takes part beside us.
 CASES: dict[str, tuple[str, int, int, tuple[str, ...]]] = {
@@ -206,17 +208,21 @@ def contend(case: str, contender: str) -> None:
     while True:
         tile, some = work.pop() if len(work) > 1 else work[0]  # the first time is for imports
         with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-            touch(len(some) * size**2 * len(BANDS) * 4 + 2**29)
+            fill_page_cache(tile)
             print(CONTENDERS[contender](tile, some, Path(folder), size), flush=True)
         if not sys.stdin.readline():
             return
 
 
-def touch(size: int) -> None:
-    """Have so many bytes of page cache used, and free: what comes then takes them again, and the host need not find any."""
-    with tempfile.TemporaryFile(dir=cache_folder()) as file:
-        for _ in range(size >> 24):
-            file.write(bytes(1 << 24))
+def fill_page_cache(kind: str) -> None:
+    """Have all free memory hold pages of a file of holes, which nothing is read for, and then those of the tile."""
+    filler, piece = cache_folder() / FILLER, bytearray(1 << 24)
+    with filler.open("ab") as file:
+        file.truncate(psutil.virtual_memory().total)
+    for path in (filler, *_paths(kind)):
+        with Path(path).open("rb", buffering=0) as file:
+            while file.readinto(piece):
+                pass
 
 
 def compete(case: str, rounds: int) -> dict[str, Any]:
@@ -336,7 +342,7 @@ def profile(case: str, dtype: str) -> list[dict[str, Any]]:
         ours("legacy", chosen("legacy", 500), Path(folder), size, dtype)
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         targets = chosen(kind, n)
-        touch(n * size**2 * len(BANDS) * 4 + 2**29)
+        fill_page_cache(kind)
         profiler.enable()
         ours(kind, targets, Path(folder), size, dtype)
         profiler.disable()
@@ -366,6 +372,7 @@ def run(cases: list[str], rounds: int) -> dict[str, Any]:
         for dtype in ("float32", "int16")
         for each in profile(case, dtype)
     ]
+    (cache_folder() / FILLER).unlink(missing_ok=True)
     both = {name: found[name]["ratios"] for name in cases}
 
     def of(case: str, ratio: str) -> Any:
