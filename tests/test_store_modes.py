@@ -315,7 +315,8 @@ def test_what_kills_its_worker_is_named(survey, tmp_path, monkeypatch, function,
     assert sorted(done) == sorted((s, p) for s in ("cutouts", "scores") for p in (0, 1, 2, 4))
 
 
-@pytest.mark.parametrize("function", ["hold", pytest.param("score_held", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["hold", "score_held"])
 def test_a_worker_that_dies_once_costs_nothing_but_time(survey, tmp_path, monkeypatch, function):
     once = "os.path.exists(os.environ['KILLED'])"
     (tmp_path / "sitecustomize.py").write_text(KILLS_ITSELF.format(function=function, unless=once, seconds=0))
@@ -329,6 +330,7 @@ def test_a_worker_that_dies_once_costs_nothing_but_time(survey, tmp_path, monkey
     same(survey.folder / "runs" / "all", survey.folder / "runs" / "lrg")
 
 
+@pytest.mark.slow
 def test_a_stop_finishes_what_is_held(tmp_path):
     """A signal: partitions in memory are scored, none is lost; the next start does the others."""
     survey = small_survey.make(tmp_path / "survey", n_objects=9000)
