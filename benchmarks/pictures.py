@@ -36,7 +36,7 @@ def curves(path: Path, points: Sequence[Mapping[str, float]], x: str, y: str, ou
     axes.yaxis.set_minor_formatter(EngFormatter(sep=" "))
     axes.tick_params(axis="y", which="minor", labelsize=8)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
