@@ -446,6 +446,7 @@ def with_parity(folder: Path, pixels: np.ndarray, logits: np.ndarray) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_parity_cutouts_tell_a_network_that_is_not_what_it_was(tmp_path, networks):
     images = noise(5)
     images[1, 2, 3] = np.nan

@@ -32,6 +32,7 @@ def test_the_package_is_small():
     assert sum(path.stat().st_size for path in NETWORK.iterdir()) <= 600_000
 
 
+@pytest.mark.slow
 def test_it_loads_without_this_package(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", LOAD_ALONE, str(NETWORK / "network.keras")],

@@ -127,6 +127,7 @@ def test_a_partition_that_kills_its_worker_is_named(survey, tmp_path, monkeypatc
     assert survey.call("run", "lrg.yaml")[0] == 0
 
 
+@pytest.mark.slow
 def test_two_drivers_on_one_run(survey):
     run = survey.folder / "runs" / "lrg"
     process = survey.command("run", "lrg.yaml")

@@ -560,6 +560,7 @@ def test_projected_memory_grows_with_the_batch_and_sees_into_a_saved_model(netwo
 # --- TensorFlow itself ---
 
 
+@pytest.mark.slow
 def test_scoring_is_silent_and_stays_on_its_threads(networks):
     code = f"""
 import json, os, sys, warnings

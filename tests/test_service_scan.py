@@ -159,6 +159,7 @@ def test_a_service_that_goes_down_stops_the_scan_and_the_next_start_resumes(scan
     assert reads[1] == {"downloaded": len(targets) - 256 - kept, "kept": kept}
 
 
+@pytest.mark.slow
 def test_problems_are_told_once_a_kind(scan, sky):
     scan("plan", scan.survey.config)
     targets = scan.targets()
@@ -246,6 +247,7 @@ def test_a_password_in_the_configuration_is_refused_and_not_repeated(scan):
     assert not scan.run.exists()
 
 
+@pytest.mark.slow
 def test_one_partition_alone(scan, sky):
     scan("plan", scan.survey.config)
     shutil.rmtree(scan.run / "cutouts.zarr", ignore_errors=True)

@@ -222,6 +222,7 @@ def test_verify_sees_which_are_kept(scanned, tmp_path):
     assert f"cutouts {gone:05d}: partition {gone} of" in said and f"is not there (no image/c.{gone}.0.0.0)" in said
 
 
+@pytest.mark.slow
 def test_two_pools(tmp_path):
     """CPU workers cut, others score, as with GPUs: pixels travel between processes."""
     from distributed import Nanny, Scheduler, SpecCluster
